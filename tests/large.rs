@@ -14,7 +14,7 @@ use crate::support::tls::{localhost, tls};
 use crate::support::{
     files::{images_in, noise},
     peer::Peer,
-    process::WorkDir,
+    process::{WorkDir, peak_memory},
 };
 use jtp_kit::bmp;
 
@@ -77,21 +77,21 @@ fn s8_client_sends_a_million_ids() -> Result {
 #[test]
 fn s8_million_ids_need_no_memory() {
     let workdir = WorkDir::samples();
-    let server = workdir.server(&["--no-tls", "--compression-threshold", "0"]);
+    let server = workdir.server("--no-tls --compression-threshold 0");
     let samples = images_in(&workdir.images());
     let fetch_all = |request: &[u8]| {
-        let mut peer = Peer::connect(server.address);
+        let mut peer = Peer::connect(server.addr());
         peer.send(request);
         peer.expect(images_of(b"JTPB", &samples));
     };
     // A first BATCH allocates what every BATCH needs.
     fetch_all(&batch(KEEP, &[1, 2, 3]));
-    let before = server.peak_memory();
+    let before = peak_memory(server.id()).unwrap();
     let request = million(&[]);
     for _ in 0..3 {
         fetch_all(&request);
     }
-    let grown = server.peak_memory() - before;
+    let grown = peak_memory(server.id()).unwrap() - before;
     assert!(
         grown < 2 << 20,
         "{grown} bytes more for 8,000,000 bytes of IDs"
@@ -102,16 +102,16 @@ fn s8_million_ids_need_no_memory() {
 #[test]
 fn r3_large_image_is_served_in_bounded_memory() {
     let workdir = WorkDir::of(&[TestImage::new("large.png", noise(64 << 20, 1))]);
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let [large] = &images_in(&workdir.images())[..] else {
         panic!("one image");
     };
-    let mut peer = Peer::connect(server.address);
+    let mut peer = Peer::connect(server.addr());
     peer.send([LIST_AND_GET, KEEP]);
     peer.expect(images_of(b"JTPG", std::slice::from_ref(large)));
-    let peak = server.peak_memory();
+    let peak = peak_memory(server.id()).unwrap();
     assert!(peak < 48 << 20, "the server's peak memory was {peak} bytes");
-    workdir.client(server.address, &[]).assert_fetched(1, 0);
+    workdir.client(server.addr(), "").assert_fetched(1, 0);
     assert!(workdir.fetched() == [large.clone()]);
 }
 

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use crate::support::bytes::*;
 use crate::support::files::{images_in, noise};
-use crate::support::process::{Signal, WorkDir, wait_until};
+use crate::support::process::{WorkDir, wait_until};
 use crate::support::proxy::Proxy;
+use jtp_kit::Signal;
 
 fn names(images: &[TestImage]) -> Vec<&str> {
     images.iter().map(|p| &*p.name).collect()
@@ -22,17 +23,14 @@ fn assert_same(fetched: &[TestImage], expected: &[TestImage]) {
 #[test]
 fn t2_default_flags_work_with_plain_and_tls() {
     let workdir = WorkDir::samples();
-    let server = workdir.server(&[]); // TLS is on, with a self-signed certificate.
+    let server = workdir.server(""); // TLS is on, with a self-signed certificate.
     let samples = images_in(&workdir.images());
-    workdir.client(server.address, &[]).assert_fetched(14, 0);
+    workdir.client(server.addr(), "").assert_fetched(14, 0);
     assert_same(&workdir.fetched(), &samples);
 
     // Over TLS, trusting the server's self-signed certificate.
     workdir
-        .client(
-            server.address,
-            &["--tls", "--cert", "cert.pem", "--out", "secure"],
-        )
+        .client(server.addr(), "--tls --cert cert.pem --out secure")
         .assert_fetched(14, 0);
     assert_same(
         &images_in(&workdir.output().with_file_name("secure")),
@@ -41,38 +39,38 @@ fn t2_default_flags_work_with_plain_and_tls() {
 
     // `--batch` fetches only missing images.
     workdir
-        .client(server.address, &["--batch"])
+        .client(server.addr(), "--batch")
         .assert_fetched(0, 14);
     let added = workdir.add("new.png", &noise(100_000, 1));
     let listed = |id: u64| {
-        let list = workdir.client(server.address, &["--list"]);
-        list.assert_success()
+        let list = workdir.client(server.addr(), "--list");
+        list.assert_exit(0)
             .out
             .lines()
             .any(|line| line.starts_with(&format!("{id:016x} ")))
     };
     wait_until("the new image is listed", || listed(added.id));
     workdir
-        .client(server.address, &["--batch"])
+        .client(server.addr(), "--batch")
         .assert_fetched(1, 14);
     assert_same(&workdir.fetched(), &images_in(&workdir.images()));
     // Everything again over several connections with keep-alive.
     workdir
-        .client(server.address, &["-p", "4", "-k", "--repeat", "2"])
-        .assert_success();
+        .client(server.addr(), "-p 4 -k --repeat 2")
+        .assert_exit(0);
     assert_same(&workdir.fetched(), &images_in(&workdir.images()));
 
     // S16: SIGTERM ends the server with exit code 0.
-    assert_eq!(server.stop().code(), Some(0));
+    server.stop().assert_exit(0);
 }
 
 #[test]
 fn list_prints_each_image_in_catalog_order() {
     let workdir = WorkDir::samples();
-    let server = workdir.server(&["--no-tls", "--compression-threshold", "0"]);
-    let list = workdir.client(server.address, &["--list"]);
+    let server = workdir.server("--no-tls --compression-threshold 0");
+    let list = workdir.client(server.addr(), "--list");
     let lines: Vec<Vec<&str>> = list
-        .assert_success()
+        .assert_exit(0)
         .out
         .lines()
         .map(|line| line.split_whitespace().collect())
@@ -90,9 +88,8 @@ fn list_prints_each_image_in_catalog_order() {
 #[test]
 fn n1_watching_client_fetches_new_images() {
     let workdir = WorkDir::samples();
-    let server = workdir.server(&[]);
-    let mut client =
-        workdir.start_client(server.address, &["--watch", "--tls", "--cert", "cert.pem"]);
+    let server = workdir.server("");
+    let client = workdir.start_client(server.addr(), "--watch --tls --cert cert.pem");
     wait_until("all images are fetched", || workdir.fetched().len() == 14);
     for n in 0..3 {
         workdir.add(&format!("new-{n}.png"), &noise(200_000, n));
@@ -102,9 +99,9 @@ fn n1_watching_client_fetches_new_images() {
     }
     assert_same(&workdir.fetched(), &images_in(&workdir.images()));
     // S16: the server's shutdown ends the watch at an event boundary; the client keeps running.
-    assert_eq!(server.stop().code(), Some(0));
+    server.stop().assert_exit(0);
     client.signal(Signal::INT);
-    assert_eq!(client.end().code(), Some(130));
+    client.wait().assert_exit(130);
 }
 
 /// A working folder with 200 images of about 30 KB.
@@ -144,7 +141,7 @@ fn check_files(workdir: &WorkDir, images: &[TestImage]) -> HashMap<String, FileI
 #[test]
 fn r2_r5_r6_killed_client_leaves_complete_files_and_the_next_run_fetches_the_rest() {
     let (workdir, images) = many();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let mut before = HashMap::new();
     let mut killed = 0;
     // The client is killed inside LIST, at its end, and inside heads and bodies of many images.
@@ -152,7 +149,7 @@ fn r2_r5_r6_killed_client_leaves_complete_files_and_the_next_run_fetches_the_res
         .into_iter()
         .chain((0..16).map(|n| 250_000 + n * 9_973))
     {
-        let proxy = Proxy::start(server.address, moment);
+        let proxy = Proxy::start(server.addr(), moment);
         let args: &[&str] = match killed % 3 {
             0 => &["--batch"],
             1 => &["--batch", "-p", "3"],
@@ -172,7 +169,7 @@ fn r2_r5_r6_killed_client_leaves_complete_files_and_the_next_run_fetches_the_res
             client.signal(Signal::KILL);
             killed += 1;
         }
-        client.end();
+        client.wait();
         let after = check_files(&workdir, &images);
         for (name, file) in &before {
             assert_eq!(
@@ -187,7 +184,7 @@ fn r2_r5_r6_killed_client_leaves_complete_files_and_the_next_run_fetches_the_res
     assert!(before.len() >= 16, "{} images were fetched", before.len());
     assert!(before.len() < 200, "some images remain");
     workdir
-        .client(server.address, &["--batch"])
+        .client(server.addr(), "--batch")
         .assert_fetched(200 - before.len(), before.len());
     let after = check_files(&workdir, &images);
     assert_eq!(after.len(), 200);
@@ -216,15 +213,15 @@ fn r6_client_completes_after_a_server_restart() {
         (&["-k"], 3_000_000),
     ] {
         let _ = fs::remove_dir_all(workdir.output());
-        let server = workdir.server(&["--no-tls"]);
-        let proxy = Proxy::start(server.address, moment);
-        let mut client = workdir.start_client(proxy.address, args);
+        let server = workdir.server("--no-tls");
+        let proxy = Proxy::start(server.addr(), moment);
+        let client = workdir.start_client(proxy.address, args);
         wait_until("the proxy's limit is reached", || proxy.is_spent());
-        server.kill();
-        let server = workdir.server(&["--no-tls"]);
-        proxy.open(server.address);
-        assert_eq!(client.end().code(), Some(0), "{args:?}");
+        drop(server);
+        let server = workdir.server("--no-tls");
+        proxy.open(server.addr());
+        client.wait().assert_exit(0);
         assert_same(&workdir.fetched(), &images);
-        assert_eq!(server.stop().code(), Some(0));
+        server.stop().assert_exit(0);
     }
 }

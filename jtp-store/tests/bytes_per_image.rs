@@ -31,11 +31,11 @@ fn a_store_takes_90_bytes_per_image_and_twice_the_name() {
     let (folder, cache) = (temp(), temp());
     // The store has the name of a folder once, the catalog with each image.
     let sub = "folder";
-    fs::create_dir(folder.path().join(sub)).unwrap();
+    folder.make_dir(sub);
     for n in 0..images {
         let name = format!("img_{n:012}.png");
         assert_eq!(name.len(), NAME_LEN);
-        fs::write(folder.path().join(sub).join(name), n.to_be_bytes()).unwrap();
+        fs::write(folder.join(sub).join(name), n.to_be_bytes()).unwrap();
     }
     let names = 2 * NAME_LEN + sub.len() + FOLDER_SEPARATOR.len_utf8();
     let small = bytes_of_a_small_store();
@@ -43,8 +43,8 @@ fn a_store_takes_90_bytes_per_image_and_twice_the_name() {
         let read = Arc::new(AtomicU64::new(0));
         let (before, allocated) = (MEMORY.reset_peak(), MEMORY.count());
         let begun = Instant::now();
-        let builder = DirStore::builder(folder.path()).recursive(true);
-        let builder = builder.index_file(cache.path().join("index"));
+        let builder = DirStore::builder(&folder).recursive(true);
+        let builder = builder.index_file(cache.join("index"));
         let builder = builder.hashing_threads(NonZeroUsize::new(2).unwrap());
         let bytes = Arc::clone(&read);
         let builder =
@@ -69,7 +69,7 @@ fn a_store_takes_90_bytes_per_image_and_twice_the_name() {
         let most = 1.1 + 4.0 * per_image(usize::try_from(read).unwrap());
         assert!(allocations <= most, "{allocations}");
     }
-    let folder = folder.path().join(sub);
+    let folder = folder.join(sub);
     count_allocations_of_opening(&folder, images);
     count_allocations_of_scanning(&folder, images);
 }
@@ -77,10 +77,10 @@ fn a_store_takes_90_bytes_per_image_and_twice_the_name() {
 /// The memory of a store of one image.
 fn bytes_of_a_small_store() -> usize {
     let (folder, cache) = (temp(), temp());
-    fs::write(folder.path().join("a.png"), "a").unwrap();
+    folder.write("a.png", "a");
     let before = MEMORY.live();
-    let builder = DirStore::builder(folder.path()).recursive(true);
-    let store = builder.index_file(cache.path().join("index"));
+    let builder = DirStore::builder(&folder).recursive(true);
+    let store = builder.index_file(cache.join("index"));
     let store = store.open().unwrap();
     let bytes = MEMORY.live() - before;
     drop(store);

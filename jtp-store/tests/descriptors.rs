@@ -41,9 +41,9 @@ impl Drop for Exhausted {
 fn without_file_descriptors_images_stay_listed_and_new_files_are_listed_later() {
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(50))] {
         let (folder, outside) = (temp(), temp());
-        let a = write(folder.path(), "a.png", b"a");
-        let b = write(outside.path(), "b.png", b"b");
-        let store = build(DirStore::builder(folder.path()).follow(follow));
+        let a = write(&folder, "a.png", b"a");
+        let b = write(&outside, "b.png", b"b");
+        let store = build(DirStore::builder(&folder).follow(follow));
         let listed = image(&store, a);
         let exhausted = Exhausted::new();
         let error = open(&store, listed).unwrap_err();
@@ -52,7 +52,7 @@ fn without_file_descriptors_images_stay_listed_and_new_files_are_listed_later() 
             "{error}"
         );
         assert!(error.is_transient());
-        fs::rename(outside.path().join("b.png"), folder.path().join("b.png")).unwrap();
+        fs::rename(outside.join("b.png"), folder.join("b.png")).unwrap();
         // Longer than the store needs to find the file.
         thread::sleep(Duration::from_secs(1));
         assert!(store.catalog().snapshot().contains(a), "{follow:?}");

@@ -18,7 +18,7 @@ use jtp_store::{DirStore, FileName, Follow, IndexProgress, OutputFolder, ScanMod
 
 /// A file system in a file, which can be mounted repeatedly.
 struct Disk {
-    place: tempfile::TempDir,
+    place: Temp,
     mount: &'static [&'static str],
     device: Option<String>,
 }
@@ -66,12 +66,12 @@ impl Disk {
     }
 
     fn image(&self) -> PathBuf {
-        self.place.path().join("image")
+        self.place.join("image")
     }
 
     /// The mount point.
     fn path(&self) -> PathBuf {
-        self.place.path().join("disk")
+        self.place.join("disk")
     }
 
     fn mount(&mut self) -> bool {
@@ -148,7 +148,7 @@ fn on_exfat_the_ids_are_right_after_one_of_five_files_was_removed_and_inodes_wer
         return;
     };
     let cache = temp();
-    let index = cache.path().join("index");
+    let index = cache.join("index");
     let mut files = five_files(&disk.path());
     // Renumbers the inodes in the order of names.
     disk.remount();
@@ -156,7 +156,7 @@ fn on_exfat_the_ids_are_right_after_one_of_five_files_was_removed_and_inodes_wer
     assert_eq!(entries(&store), files);
     drop(store);
     disk.remount();
-    fs::remove_file(disk.path().join("f2.png")).unwrap();
+    disk.path().remove("f2.png");
     files.remove(1);
     disk.remount();
     let (store, progress) = open_never(&disk.path(), &index);
@@ -177,7 +177,7 @@ fn on_exfat_a_scan_of_an_output_folder_misses_the_file_that_was_removed() {
     let ids = |path: PathBuf| scan(&OutputFolder::open(path).unwrap(), ScanMode::Ids);
     assert_eq!(ids(disk.path()).images.len(), 5);
     disk.remount();
-    fs::remove_file(disk.path().join("f2.png")).unwrap();
+    disk.path().remove("f2.png");
     disk.remount();
     let found = ids(disk.path());
     let has: Vec<_> = files.iter().map(|(_, id)| found.contains(*id)).collect();
@@ -246,7 +246,7 @@ fn under_another_device_number_the_files_of_ext4_are_not_read_again() {
         return;
     };
     let cache = temp();
-    let index = cache.path().join("index");
+    let index = cache.join("index");
     let files = five_files(&disk.path());
     settle(&disk.path());
     drop(open_never(&disk.path(), &index));
@@ -266,7 +266,7 @@ fn the_index_of_a_disk_is_used_when_the_store_was_opened_before_the_disk_was_mou
         return;
     };
     let cache = temp();
-    let index = cache.path().join("index");
+    let index = cache.join("index");
     write(&disk.path(), "a.png", b"a");
     settle(&disk.path());
     drop(open_never(&disk.path(), &index));
@@ -286,7 +286,7 @@ fn a_disk_that_is_unmounted_and_mounted_again_while_a_store_is_open_is_not_read_
         return;
     };
     let cache = temp();
-    let index = cache.path().join("index");
+    let index = cache.join("index");
     write(&disk.path(), "a.png", b"a");
     settle(&disk.path());
     drop(open_never(&disk.path(), &index));

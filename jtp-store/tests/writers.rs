@@ -33,13 +33,13 @@ macro_rules! both {
         mod by_events {
             $(#[test] fn $name() {
                 let folder = super::temp();
-                super::$name(folder.path(), &super::open_store(folder.path()));
+                super::$name(&folder, &super::open_store(&folder));
             })*
         }
         mod by_scans {
             $(#[test] fn $name() {
                 let folder = super::temp();
-                super::$name(folder.path(), &super::scanning(folder.path()));
+                super::$name(&folder, &super::scanning(&folder));
             })*
         }
     };
@@ -77,11 +77,11 @@ fn assert_listed_once(store: &DirStore, id: ImageId) {
 #[test]
 fn a_file_that_a_writer_has_open_at_the_start_is_not_listed() {
     let folder = temp();
-    let other = write(folder.path(), "other.png", b"other");
-    let file = half(folder.path(), "a.png");
+    let other = write(&folder, "other.png", b"other");
+    let file = half(&folder, "a.png");
     // As if the writer had begun long ago.
     file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-    let store = open_store(folder.path());
+    let store = open_store(&folder);
     wait_for(&store, |c| c.contains(other));
     assert_nothing_new(&store);
     let id = finish(file);
@@ -128,7 +128,7 @@ fn a_file_that_is_allocated_first_and_filled_later_is_listed_when_it_is_closed(f
 
 fn a_file_that_is_renamed_while_it_is_written_is_listed_when_it_is_closed(folder, store) {
     let file = half(folder, ".a.part");
-    fs::rename(folder.join(".a.part"), folder.join("a.png")).unwrap();
+    folder.rename(".a.part", "a.png");
     assert_nothing_new(store);
     let id = finish(file);
     assert_listed_once(store, id);
@@ -136,7 +136,7 @@ fn a_file_that_is_renamed_while_it_is_written_is_listed_when_it_is_closed(folder
 
 fn a_hard_link_to_a_file_that_is_written_is_listed_when_that_is_closed(folder, store) {
     let file = half(folder, ".a.part");
-    fs::hard_link(folder.join(".a.part"), folder.join("a.png")).unwrap();
+    folder.hard_link(".a.part", "a.png");
     assert_nothing_new(store);
     let id = finish(file);
     assert_listed_once(store, id);
@@ -155,12 +155,12 @@ fn a_listed_file_that_is_written_again_in_place_is_listed_when_it_is_closed(fold
 fn a_closed_file_that_is_moved_into_place_is_listed_at_once(folder, store) {
     for (n, target) in ["a.png", "a.png", "b.png"].into_iter().enumerate() {
         let id = write(folder, ".a.part", format!("picture {n}"));
-        fs::rename(folder.join(".a.part"), folder.join(target)).unwrap();
+        folder.rename(".a.part", target);
         assert!(wait_for(store, |c| c.contains(id)) < SOON);
     }
     let id = write(folder, ".b.part", b"linked picture");
-    fs::hard_link(folder.join(".b.part"), folder.join("c.png")).unwrap();
-    fs::remove_file(folder.join(".b.part")).unwrap();
+    folder.hard_link(".b.part", "c.png");
+    folder.remove(".b.part");
     assert!(wait_for(store, |c| c.contains(id)) < SOON);
     assert_eq!(events(store), 4);
 }
@@ -177,7 +177,7 @@ fn an_empty_placeholder_is_not_listed_before_it_is_filled(folder, store) {
     assert_nothing_new(store);
     // Opened again, as a program that downloads does.
     let id = write(folder, ".part", b"picture");
-    fs::rename(folder.join(".part"), folder.join("a.png")).unwrap();
+    folder.rename(".part", "a.png");
     assert_listed_once(store, id);
 }
 
@@ -206,7 +206,7 @@ fn r8_an_image_that_is_truncated_stays_listed_until_it_has_contents(folder, stor
 #[test]
 fn an_image_that_was_truncated_while_no_store_was_open_is_not_listed_as_an_empty_one() {
     let place = temp();
-    let (folder, index) = (place.path().join("images"), place.path().join("index"));
+    let (folder, index) = (place.join("images"), place.join("index"));
     fs::create_dir(&folder).unwrap();
     write(&folder, "a.png", b"picture");
     write(&folder, "b.png", b"other picture");
@@ -239,19 +239,19 @@ fn without_leases<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 #[test]
 fn without_leases_a_file_is_not_listed_before_its_close_event_or_a_minute() {
     let folder = temp();
-    let file = half(folder.path(), "a.png");
+    let file = half(&folder, "a.png");
     if std::os::unix::fs::fchown(&file, Some(12345), None).is_err() {
         eprintln!("skipped: only root can make another user's file");
         return;
     }
     drop(file);
-    let store = without_leases(|| open_store(folder.path()));
+    let store = without_leases(|| open_store(&folder));
     // The file was unchanged long enough, also at the start.
     let first = ImageId::of(b"first half,");
     assert!(store.catalog().snapshot().contains(first));
     let mut file = File::options()
         .append(true)
-        .open(folder.path().join("a.png"))
+        .open(folder.join("a.png"))
         .unwrap();
     file.write_all(b" second").unwrap();
     assert_nothing_new(&store);

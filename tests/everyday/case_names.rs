@@ -24,7 +24,7 @@ fn no_run_loses_an_image(names: &[&str], listed: &[&str], new: &[&str]) {
     for (n, name) in (500..).zip(new) {
         workdir.add(name, &picture(n));
     }
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for seed in 0..30 {
         fs::create_dir(workdir.output()).unwrap();
         let images = permutation(names.len(), seed);
@@ -37,7 +37,7 @@ fn no_run_loses_an_image(names: &[&str], listed: &[&str], new: &[&str]) {
             &["--batch", "-k"],
             &["--batch", "-p", "3"],
         ][usize::try_from(seed).unwrap() % 3];
-        let output = run(&workdir, server.address, args);
+        let output = run(&workdir, server.addr(), args);
         let wrong = not_exactly_once(&files(&workdir.images()), &files(&workdir.output()));
         assert!(
             wrong.is_empty(),
@@ -112,15 +112,15 @@ fn r5_names_of_the_server_that_differ_only_in_case_are_all_stored() {
     for (n, name) in (0..).zip(names) {
         workdir.add(name, &picture(n));
     }
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for args in [&[][..], &["--batch"], &["-k"], &["-p", "4"]] {
-        let output = run(&workdir, server.address, args);
+        let output = run(&workdir, server.addr(), args);
         output.assert_fetched(names.len(), 0);
         assert_complete(&workdir);
         assert_nothing_to_do(&workdir, &server);
         // Fetching everything once more changes no name.
         let before = files(&workdir.output());
-        run(&workdir, server.address, &[]).assert_fetched(names.len(), 0);
+        run(&workdir, server.addr(), "").assert_fetched(names.len(), 0);
         assert_eq!(files(&workdir.output()), before, "{args:?}");
         fs::remove_dir_all(workdir.output()).unwrap();
     }

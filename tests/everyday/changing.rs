@@ -1,7 +1,9 @@
 //! R8 (d): a picture that a camera rewrites all the time.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::*;
@@ -102,9 +104,9 @@ fn others(folder: &Path) -> BTreeMap<String, u64> {
 #[track_caller]
 fn other_images_arrive(writing: Writing, args: &[&str]) {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let camera = Camera::start(&workdir, writing);
-    let output = run(&workdir, server.address, args);
+    let output = run(&workdir, server.addr(), args);
     let what = format!("{writing:?} {args:?}: {output:?}");
     assert_eq!(
         others(&workdir.output()),
@@ -128,7 +130,7 @@ fn other_images_arrive(writing: Writing, args: &[&str]) {
     // Once the camera is off, its last frame comes too.
     camera.stop();
     await_listed(&workdir, &server);
-    run(&workdir, server.address, &["--batch"]).assert_success();
+    run(&workdir, server.addr(), "--batch").assert_exit(0);
     assert_complete(&workdir);
 }
 
@@ -176,19 +178,19 @@ fn r8_an_image_replaced_again_and_again_keeps_no_other_from_coming_over_four_con
 fn r8_watch_goes_on_while_an_image_changes_all_the_time() {
     for writing in [Writing::InPlace, Writing::ByRename] {
         let workdir = library();
-        let server = workdir.server(&["--no-tls"]);
+        let server = workdir.server("--no-tls");
         let camera = Camera::start(&workdir, writing);
-        let mut client = Running::client(&workdir, server.address, &["--watch"]);
+        let mut client = start_client(&workdir, server.addr(), "--watch");
         client.wait_for("watching");
         workdir.add("later.png", &picture(50));
         let arrived = within(|| others(&workdir.output()) == others(&workdir.images()));
-        assert!(arrived, "{writing:?}{}", client.output());
-        assert!(!client.has_ended(), "{writing:?}{}", client.output());
+        assert!(arrived, "{writing:?}{}", client.printed());
+        assert!(!client.has_ended(), "{writing:?}{}", client.printed());
         // The last frame comes, and the image before it was its only predecessor in the folder.
         let last = id_of(&frame(camera.stop()));
         let arrived = within(|| files(&workdir.output()).get("cam.jpg") == Some(&last));
-        assert!(arrived, "{writing:?}{}", client.output());
-        client.interrupt();
+        assert!(arrived, "{writing:?}{}", client.printed());
+        interrupt(client);
         assert_complete(&workdir);
         assert_nothing_to_do(&workdir, &server);
     }

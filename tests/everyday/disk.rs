@@ -44,7 +44,7 @@ fn clear(workdir: &WorkDir) {
 /// Checks a run that could not replace `4.png`: all images are there, that one with its ID in its name; it counts as
 /// failed, and the message names the file. // R5
 #[track_caller]
-fn assert_only_that_name_failed(workdir: &WorkDir, output: &ProgramOutput, what: &str) {
+fn assert_only_that_name_failed(workdir: &WorkDir, output: &Output, what: &str) {
     let what = format!("{what}: {output:?}");
     let (output_files, images) = (files(&workdir.output()), files(&workdir.images()));
     for (name, id) in &images {
@@ -93,12 +93,12 @@ fn r8_an_immutable_file_fails_only_its_image() {
         skipped!("no file can be made immutable here");
         return;
     };
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for args in MODES {
-        let output = run(&workdir, server.address, args);
+        let output = run(&workdir, server.addr(), args);
         assert_only_that_name_failed(&workdir, &output, &format!("{args:?}"));
         // Another run tries to give the image its name again, and fetches nothing.
-        let again = run(&workdir, server.address, &["--batch"]);
+        let again = run(&workdir, server.addr(), "--batch");
         assert!(again.out.contains("fetched 0 images"), "{again:?}");
         assert_only_that_name_failed(&workdir, &again, "again");
         clear(&workdir);
@@ -107,19 +107,19 @@ fn r8_an_immutable_file_fails_only_its_image() {
 
 /// Runs the client as the user 65534.
 #[track_caller]
-fn run_as_nobody(workdir: &WorkDir, server: &ServerProcess, args: &[&str]) -> ProgramOutput {
+fn run_as_nobody(workdir: &WorkDir, server: &Process, args: &[&str]) -> Output {
     // Other users cannot reach the build's folder.
     let copy = workdir.path().join("client");
     if !copy.exists() {
         fs::copy(program("client"), &copy).unwrap();
         fs::set_permissions(workdir.path(), Permissions::from_mode(0o755)).unwrap();
     }
-    let client = client_command(workdir, server.address, args);
+    let client = workdir.client_command(server.addr(), args);
     let mut command = Command::new(copy);
     command.args(client.get_args());
     let mut command = with_environment_of(&client, command);
     command.uid(65534).gid(65534);
-    Running::start(command).end()
+    start(command).wait()
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn r8_another_users_file_in_a_sticky_folder_fails_only_its_image() {
     }
     let workdir = library();
     fs::set_permissions(workdir.output(), Permissions::from_mode(0o1777)).unwrap();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for args in MODES {
         let output = run_as_nobody(&workdir, &server, args);
         assert_only_that_name_failed(&workdir, &output, &format!("{args:?}"));
@@ -147,7 +147,7 @@ fn r8_another_users_unreadable_file_in_a_sticky_folder_stays_and_stops_no_image(
     let workdir = library();
     fs::set_permissions(workdir.output(), Permissions::from_mode(0o1777)).unwrap();
     fs::set_permissions(obstacle(&workdir), Permissions::from_mode(0o600)).unwrap();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for args in MODES {
         let output = run_as_nobody(&workdir, &server, args);
         // With --batch the file may be the only copy of an image, so that the client does not try to replace it.
@@ -169,9 +169,9 @@ fn r8_a_folder_in_the_way_stops_no_image() {
     fs::remove_file(obstacle(&workdir)).unwrap();
     fs::create_dir(obstacle(&workdir)).unwrap();
     fs::write(obstacle(&workdir).join("note.txt"), "mine").unwrap();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for args in MODES {
-        let output = run(&workdir, server.address, args);
+        let output = run(&workdir, server.addr(), args);
         // Its image has the ID as a suffix. // R5
         assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
         assert_complete(&workdir);
@@ -186,11 +186,11 @@ fn r8_a_link_in_the_way_is_not_followed_and_stops_no_image() {
     let workdir = library();
     let outside = workdir.path().join("outside.png");
     fs::write(&outside, picture(101)).unwrap();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for args in MODES {
         let _ = fs::remove_file(obstacle(&workdir));
         std::os::unix::fs::symlink(&outside, obstacle(&workdir)).unwrap();
-        let output = run(&workdir, server.address, args);
+        let output = run(&workdir, server.addr(), args);
         assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
         assert_complete(&workdir);
         assert_eq!(fs::read(&outside).unwrap(), picture(101), "{args:?}");
@@ -204,8 +204,8 @@ fn r8_a_read_only_file_is_replaced() {
     for args in MODES {
         let workdir = library();
         fs::set_permissions(obstacle(&workdir), Permissions::from_mode(0o444)).unwrap();
-        let server = workdir.server(&["--no-tls"]);
-        let output = run(&workdir, server.address, args);
+        let server = workdir.server("--no-tls");
+        let output = run(&workdir, server.addr(), args);
         output.assert_fetched(10, 0);
         assert_eq!(
             files(&workdir.output()),
@@ -222,7 +222,7 @@ fn r8_own_files_that_an_ordinary_user_cannot_read_or_write_stop_no_image() {
         return;
     }
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for mode in [0o444, 0o200, 0] {
         for args in MODES {
             for path in [workdir.output(), obstacle(&workdir)] {
@@ -230,7 +230,7 @@ fn r8_own_files_that_an_ordinary_user_cannot_read_or_write_stop_no_image() {
             }
             fs::set_permissions(obstacle(&workdir), Permissions::from_mode(mode)).unwrap();
             let output = run_as_nobody(&workdir, &server, args);
-            output.assert_success();
+            output.assert_exit(0);
             let (output, images) = (files(&workdir.output()), files(&workdir.images()));
             let wrong = not_exactly_once(&images, &output);
             assert!(wrong.is_empty(), "{mode:o} {args:?}: {wrong:#?}");

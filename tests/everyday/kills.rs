@@ -103,8 +103,8 @@ impl Scene {
 
     /// The next run completes, and the one after it has nothing to do.
     #[track_caller]
-    fn complete(&self, server: &ServerProcess, what: &str) {
-        let output = run(&self.workdir, server.address, &["--batch"]);
+    fn complete(&self, server: &Process, what: &str) {
+        let output = run(&self.workdir, server.addr(), "--batch");
         assert_eq!(output.code, Some(0), "{what}: {output:?}");
         self.check(what);
         let images = files(&self.workdir.images());
@@ -117,7 +117,7 @@ impl Scene {
     /// Kills the client after numbers of received bytes.
     #[track_caller]
     fn kill_by_bytes(&self) {
-        let server = self.workdir.server(&["--no-tls"]);
+        let server = self.workdir.server("--no-tls");
         let images = images_in(&self.workdir.images());
         let list = list_of(&images).len();
         let first = list + images[0].bytes.len();
@@ -130,15 +130,15 @@ impl Scene {
             let args = self.modes[n % 3];
             let what = format!("{args:?} killed after {moment} bytes");
             self.fill_output();
-            let proxy = Proxy::start(server.address, moment as u64);
-            let mut client = Running::client(&self.workdir, proxy.address, args);
+            let proxy = Proxy::start(server.addr(), moment as u64);
+            let mut client = start_client(&self.workdir, proxy.address, args);
             let reached = within(|| proxy.is_spent() || client.has_ended());
-            assert!(reached, "{what}: {}", client.output());
+            assert!(reached, "{what}: {}", client.printed());
             if !client.has_ended() {
                 client.signal(Signal::KILL);
                 killed += 1;
             }
-            client.end();
+            client.wait();
             self.check(&what);
             self.complete(&server, &what);
         }
@@ -148,19 +148,19 @@ impl Scene {
     /// Kills the client where one of its threads makes its nth system call of a kind.
     #[track_caller]
     fn kill_by_call(&self) {
-        let server = self.workdir.server(&["--no-tls"]);
+        let server = self.workdir.server("--no-tls");
         let mut killed = 0;
         for calls in ["renameat,renameat2,rename", "linkat", "unlinkat"] {
             for args in self.modes {
                 for n in [1, 2, 3, 4, 6, 9] {
                     let what = format!("{args:?} killed at {calls} {n}");
                     self.fill_output();
-                    let client = client_command(&self.workdir, server.address, args);
+                    let client = self.workdir.client_command(server.addr(), args);
                     let mut strace = Command::new("strace");
                     strace.args(["-f", "-qq", "-o", "/dev/null"]);
                     strace.args(["-e", &format!("trace={calls}")]);
                     strace.args(["-e", &format!("inject={calls}:signal=KILL:when={n}")]);
-                    let code = Running::start(wrapped(strace, &client)).end().code;
+                    let code = start(wrapped(strace, &client)).wait().code;
                     self.check(&what);
                     if code == Some(0) {
                         break;

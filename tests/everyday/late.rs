@@ -1,8 +1,10 @@
 //! R8 (c): images that enter the catalog after the LIST and before the request for images.
 
+use std::io::Read;
 use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::*;
 
@@ -67,9 +69,9 @@ fn an_image_added_after_the_list_has_its_name(args: &[&str], requested: Requeste
     for n in 0..5 {
         workdir.add(&format!("b{n}.jpg"), &picture(n));
     }
-    let server = workdir.server(&["--no-tls"]);
-    let (shared, address) = (Arc::clone(&workdir), server.address);
-    let proxy = before_images_are_requested(server.address, move || {
+    let server = workdir.server("--no-tls");
+    let (shared, address) = (Arc::clone(&workdir), server.addr());
+    let proxy = before_images_are_requested(server.addr(), move || {
         shared.add("a-new.jpg", &picture(70));
         shared.add("c-new.jpg", &picture(71));
         let images = files(&shared.images());
@@ -91,7 +93,7 @@ fn an_image_added_after_the_list_has_its_name(args: &[&str], requested: Requeste
         // They come with the next run.
         Requested::Listed => assert!(output.len() >= 5, "{what}"),
     }
-    run(&workdir, server.address, &["--batch"]).assert_success();
+    run(&workdir, server.addr(), "--batch").assert_exit(0);
     assert_eq!(files(&workdir.output()), images);
     assert_nothing_to_do(&workdir, &server);
 }
@@ -131,9 +133,9 @@ fn r8_images_renamed_replaced_and_removed_after_the_list_keep_no_other_from_comi
         for n in 0..8 {
             workdir.add(&format!("{n}.jpg"), &picture(n));
         }
-        let server = workdir.server(&["--no-tls"]);
-        let (shared, address) = (Arc::clone(&workdir), server.address);
-        let proxy = before_images_are_requested(server.address, move || {
+        let server = workdir.server("--no-tls");
+        let (shared, address) = (Arc::clone(&workdir), server.addr());
+        let proxy = before_images_are_requested(server.addr(), move || {
             rename(&shared, "1.jpg", "renamed.jpg");
             shared.add("1.jpg", &picture(80));
             shared.add("2.jpg", &picture(81));
@@ -151,7 +153,7 @@ fn r8_images_renamed_replaced_and_removed_after_the_list_keep_no_other_from_comi
             .into();
         let absent = missing(&listed_at_first, &files(&workdir.output()));
         assert_eq!(absent, [""; 0], "{what}");
-        run(&workdir, server.address, &["--batch"]).assert_success();
+        run(&workdir, server.addr(), "--batch").assert_exit(0);
         let wrong = not_exactly_once(&images, &files(&workdir.output()));
         assert!(wrong.is_empty(), "{wrong:#?}: {what}");
         assert_nothing_to_do(&workdir, &server);
@@ -170,8 +172,8 @@ fn r8_an_image_stored_under_its_id_gets_its_name_with_batch() {
         let own = workdir.output().join(format!("{id:016x}.{extension}"));
         fs::copy(workdir.images().join(&name), own).unwrap();
     }
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &["--batch"]).assert_fetched(0, 3);
+    let server = workdir.server("--no-tls");
+    run(&workdir, server.addr(), "--batch").assert_fetched(0, 3);
     assert_eq!(files(&workdir.output()), files(&workdir.images()));
     assert_nothing_to_do(&workdir, &server);
 }
@@ -186,8 +188,8 @@ fn r8_an_image_stored_under_its_id_gets_its_name_once_another_has_left_it() {
     let own = format!("{:016x}.jpg", id_of(&picture(1)));
     fs::write(workdir.output().join(own), picture(1)).unwrap();
     fs::write(workdir.output().join("a.jpg"), picture(2)).unwrap();
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &["--batch"]).assert_fetched(0, 2);
+    let server = workdir.server("--no-tls");
+    run(&workdir, server.addr(), "--batch").assert_fetched(0, 2);
     assert_complete(&workdir);
     assert_nothing_to_do(&workdir, &server);
 }
@@ -247,14 +249,14 @@ fn r8_an_image_that_no_list_names_is_not_stored() {
         let requests = Arc::new(AtomicUsize::new(0));
         let address = server_with_an_unlisted_image(images.clone(), Arc::clone(&requests));
         let output = run(&workdir, address, args);
-        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        output.assert_exit(0);
         let listed: BTreeMap<_, _> = images[..4].iter().map(|i| (i.name.clone(), i.id)).collect();
         assert_eq!(files(&workdir.output()), listed, "{args:?}: {output:?}");
         assert_eq!(temporaries(&workdir.output()), [""; 0], "{args:?}");
         assert!(requests.load(Ordering::SeqCst) <= 2, "{args:?}: {output:?}");
         // The next run with --batch leaves the folder as it is.
-        let output = run(&workdir, address, &["--batch"]);
-        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        let output = run(&workdir, address, "--batch");
+        output.assert_exit(0);
         assert_eq!(files(&workdir.output()), listed, "{args:?}: {output:?}");
     }
 }

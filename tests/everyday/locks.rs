@@ -35,17 +35,17 @@ fn a_client_that_flock_runs_on_its_output_folder_ends_in_every_mode() {
         return;
     }
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for options in [&[][..], &["--shared"], &["--no-fork"]] {
         for args in MODES {
             fs::create_dir(workdir.output()).unwrap();
-            let client = client_command(&workdir, server.address, args);
+            let client = workdir.client_command(server.addr(), args);
             let mut flock = Command::new("flock");
             flock.args(options).arg(workdir.output());
-            let mut running = Running::start(wrapped(flock, &client));
+            let mut running = start(wrapped(flock, &client));
             let ended = within(|| running.has_ended());
             assert!(ended, "flock {options:?} client {args:?} hangs");
-            running.end().assert_fetched(6, 0);
+            running.wait().assert_fetched(6, 0);
             assert_complete(&workdir);
             fs::remove_dir_all(workdir.output()).unwrap();
         }
@@ -55,17 +55,17 @@ fn a_client_that_flock_runs_on_its_output_folder_ends_in_every_mode() {
 #[test]
 fn a_lock_that_another_process_holds_delays_no_mode() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for operation in [FlockOperation::LockExclusive, FlockOperation::LockShared] {
         for args in MODES {
             // A run that makes the folder's index.
-            run(&workdir, server.address, &["--batch"]).assert_success();
+            run(&workdir, server.addr(), "--batch").assert_exit(0);
             fs::remove_file(workdir.output().join("3.png")).unwrap();
             let _folder = lock(&workdir.output(), operation);
             let index = workdir.output().join(".jtp-index");
             let _index = index.exists().then(|| lock(&index, operation));
-            let output = run(&workdir, server.address, args);
-            output.assert_success();
+            let output = run(&workdir, server.addr(), args);
+            output.assert_exit(0);
             assert_complete(&workdir);
             fs::remove_dir_all(workdir.output()).unwrap();
         }
@@ -75,30 +75,30 @@ fn a_lock_that_another_process_holds_delays_no_mode() {
 #[test]
 fn ctrl_c_ends_a_client_at_once_while_another_process_holds_a_lock() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     fs::create_dir(workdir.output()).unwrap();
     let _lock = lock(&workdir.output(), FlockOperation::LockExclusive);
     for args in [&["--watch"][..], &["--watch", "--batch"]] {
-        let mut client = Running::client(&workdir, server.address, args);
+        let mut client = start_client(&workdir, server.addr(), args);
         client.wait_for("watching");
         assert_complete(&workdir);
-        client.interrupt();
+        interrupt(client);
     }
 }
 
 #[test]
 fn watch_under_a_lock_fetches_new_images() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     fs::create_dir(workdir.output()).unwrap();
     let lock = lock(&workdir.output(), FlockOperation::LockExclusive);
-    let mut client = Running::client(&workdir, server.address, &["--watch", "--batch"]);
+    let mut client = start_client(&workdir, server.addr(), "--watch --batch");
     client.wait_for("watching");
     workdir.add("new.png", &picture(60));
     await_complete(&workdir, &client);
     drop(lock);
     workdir.add("newer.png", &picture(61));
     await_complete(&workdir, &client);
-    client.interrupt();
+    interrupt(client);
     assert_nothing_to_do(&workdir, &server);
 }

@@ -12,20 +12,17 @@ mod user;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
-
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::process::{Command, Stdio};
+use std::thread;
 
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::peer::Peer;
-use crate::support::process::{ProgramOutput, ServerProcess, WorkDir, wait_until};
+use crate::support::process::{Args, Output, Process, WorkDir, wait_until};
+use jtp_kit::{Folder, Signal};
 
 /// Prints that a test, or a part of it, needs what this machine lacks; shown with `--nocapture`.
 macro_rules! skipped {
@@ -98,14 +95,14 @@ pub(crate) fn assert_complete(workdir: &WorkDir) {
 
 /// Waits until the output folder has each image of the server exactly once.
 #[track_caller]
-pub(crate) fn await_complete(workdir: &WorkDir, client: &Running) {
+pub(crate) fn await_complete(workdir: &WorkDir, client: &Process) {
     let images = files(&workdir.images());
     let mut wrong = Vec::new();
     let complete = within(|| {
         wrong = not_exactly_once(&images, &files(&workdir.output()));
         wrong.is_empty()
     });
-    assert!(complete, "{wrong:#?}{}", client.output());
+    assert!(complete, "{wrong:#?}{}", client.printed());
 }
 
 /// Whether a condition becomes true in time.
@@ -136,10 +133,10 @@ pub(crate) fn listed(address: SocketAddr) -> BTreeMap<String, u64> {
 
 /// Waits until the server lists exactly the images of its folder.
 #[track_caller]
-pub(crate) fn await_listed(workdir: &WorkDir, server: &ServerProcess) {
+pub(crate) fn await_listed(workdir: &WorkDir, server: &Process) {
     let images = files(&workdir.images());
     wait_until("the server lists its folder", || {
-        listed(server.address) == images
+        listed(server.addr()) == images
     });
 }
 
@@ -149,119 +146,44 @@ pub(crate) fn rename(workdir: &WorkDir, from: &str, to: &str) {
     fs::rename(images.join(from), images.join(to)).unwrap();
 }
 
-/// Gives files of the server each other's names: the first gets the second's, and so on, the last gets the first's.
-pub(crate) fn rotate(workdir: &WorkDir, names: &[&str]) {
-    let aside = workdir.path().join("aside");
+/// Gives files of the server each other's names: the first gets the second's, and so on, the last, if it is there, gets
+/// the first's.
+pub(crate) fn rotate(workdir: &WorkDir, names: &[impl AsRef<str>]) {
+    let images = workdir.images();
     let (last, others) = names.split_last().unwrap();
-    fs::rename(workdir.images().join(last), &aside).unwrap();
+    let has_last = files(&images).contains_key(last.as_ref());
+    if has_last {
+        images.rename(last.as_ref(), "../aside");
+    }
     for (from, to) in others.iter().zip(&names[1..]).rev() {
-        rename(workdir, from, to);
+        images.rename(from.as_ref(), to.as_ref());
     }
-    fs::rename(aside, workdir.images().join(names[0])).unwrap();
-}
-
-/// The lines that a process has printed so far.
-type Lines = Arc<Mutex<Vec<String>>>;
-
-/// A running `client` whose output is read.
-pub(crate) struct Running {
-    child: Child,
-    out: Lines,
-    err: Lines,
-    readers: Vec<JoinHandle<()>>,
-}
-
-impl Running {
-    pub(crate) fn client(workdir: &WorkDir, address: SocketAddr, args: &[&str]) -> Running {
-        Running::start(client_command(workdir, address, args))
-    }
-
-    pub(crate) fn start(mut command: Command) -> Running {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A group of its own, which `flock` and `strace` share with the client that they run.
-        command.process_group(0);
-        let mut child = command.spawn().unwrap();
-        let mut readers = Vec::new();
-        let out = lines(child.stdout.take().unwrap(), &mut readers);
-        let err = lines(child.stderr.take().unwrap(), &mut readers);
-        Running {
-            child,
-            out,
-            err,
-            readers,
-        }
-    }
-
-    /// What it has printed so far.
-    pub(crate) fn output(&self) -> String {
-        let join = |lines: &Lines| lines.lock().unwrap().join("\n");
-        format!("\nstdout: {}\nstderr: {}", join(&self.out), join(&self.err))
-    }
-
-    /// Waits until it has printed a line that contains this.
-    #[track_caller]
-    pub(crate) fn wait_for(&mut self, word: &str) {
-        let has = |lines: &Lines| lines.lock().unwrap().iter().any(|l| l.contains(word));
-        let (out, err) = (Arc::clone(&self.out), Arc::clone(&self.err));
-        let mut ended = false;
-        let found = within(|| {
-            let found = has(&out) || has(&err);
-            ended = !found && self.has_ended();
-            found || ended
-        });
-        assert!(found && !ended, "no {word:?}: {}", self.output());
-    }
-
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Waits for its end.
-    #[track_caller]
-    pub(crate) fn end(mut self) -> ProgramOutput {
-        let ended = within(|| self.has_ended());
-        assert!(ended, "the client does not end: {}", self.output());
-        let status = self.child.wait().unwrap();
-        for reader in self.readers.drain(..) {
-            reader.join().unwrap();
-        }
-        let text = |lines: &Lines| lines.lock().unwrap().join("\n");
-        ProgramOutput {
-            code: status.code().or(status.signal().map(|signal| -signal)),
-            out: text(&self.out),
-            err: text(&self.err),
-        }
-    }
-
-    /// Ctrl-C, which ends the client with exit code 130.
-    #[track_caller]
-    pub(crate) fn interrupt(self) {
-        self.signal(Signal::INT);
-        let output = self.end();
-        assert_eq!(output.code, Some(130), "{output:?}");
+    if has_last {
+        images.rename("../aside", names[0].as_ref());
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        let _ = self.child.wait();
-    }
+/// Starts a program in a process group of its own, which `flock` and `strace` share with the client that they run.
+pub(crate) fn start(mut command: Command) -> Process {
+    Process::start(std::mem::replace(
+        command.process_group(0),
+        Command::new(""),
+    ))
 }
 
-fn lines(stream: impl Read + Send + 'static, readers: &mut Vec<JoinHandle<()>>) -> Lines {
-    let lines = Lines::default();
-    let shared = Arc::clone(&lines);
-    readers.push(thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            shared.lock().unwrap().push(line);
-        }
-    }));
-    lines
+/// Starts a client whose output is read.
+pub(crate) fn start_client(
+    workdir: &WorkDir,
+    address: SocketAddr,
+    args: &(impl Args + ?Sized),
+) -> Process {
+    start(workdir.client_command(address, args))
+}
+
+/// Ctrl-C, which ends a client with exit code 130.
+#[track_caller]
+pub(crate) fn interrupt(client: Process) {
+    client.end(Signal::INT).assert_exit(130);
 }
 
 /// The command to run `client` by another program: that one with its arguments, before those of the client.
@@ -283,23 +205,17 @@ pub(crate) fn with_environment_of(like: &Command, mut command: Command) -> Comma
     command
 }
 
-/// The command that runs `client` with these arguments.
-pub(crate) fn client_command(workdir: &WorkDir, address: SocketAddr, args: &[&str]) -> Command {
-    let address = address.to_string();
-    workdir.command("client", &[&["--addr", &*address], args].concat())
-}
-
 /// Runs `client` to its end, which must come soon.
 #[track_caller]
-pub(crate) fn run(workdir: &WorkDir, address: SocketAddr, args: &[&str]) -> ProgramOutput {
-    Running::client(workdir, address, args).end()
+pub(crate) fn run(workdir: &WorkDir, address: SocketAddr, args: &(impl Args + ?Sized)) -> Output {
+    workdir.client(address, args)
 }
 
 /// Checks that a run with `--batch` has nothing to do and leaves the folder as it is. // R8
 #[track_caller]
-pub(crate) fn assert_nothing_to_do(workdir: &WorkDir, server: &ServerProcess) {
+pub(crate) fn assert_nothing_to_do(workdir: &WorkDir, server: &Process) {
     let before = files(&workdir.output());
     let count = files(&workdir.images()).len();
-    run(workdir, server.address, &["--batch"]).assert_fetched(0, count);
+    run(workdir, server.addr(), "--batch").assert_fetched(0, count);
     assert_eq!(files(&workdir.output()), before);
 }

@@ -7,66 +7,63 @@ struct Change {
     prefix: &'static str,
     /// The files at the beginning.
     files: &'static [&'static str],
-    renames: fn(&WorkDir, &dyn Fn(&'static str) -> String),
+    /// In each step, a file gets the next name, and that with the last name gets the first one.
+    renames: &'static [&'static str],
     /// Names that new images get after the renames.
     added: &'static [&'static str],
 }
 
+const fn change(
+    prefix: &'static str,
+    files: &'static [&'static str],
+    renames: &'static [&'static str],
+    added: &'static [&'static str],
+) -> Change {
+    Change {
+        prefix,
+        files,
+        renames,
+        added,
+    }
+}
+
 const CHANGES: [Change; 6] = [
-    Change {
-        prefix: "moved-",
-        files: &["a.jpg"],
-        renames: |workdir, name| rename(workdir, &name("a.jpg"), &name("b.jpg")),
-        added: &["a.jpg"],
-    },
-    Change {
-        prefix: "swapped-",
-        files: &["a.jpg", "b.jpg", "c.jpg"],
-        renames: |workdir, name| {
-            rotate(workdir, &[&name("a.jpg"), &name("b.jpg")]);
-            rename(workdir, &name("c.jpg"), &name("d.jpg"));
-        },
-        added: &["c.jpg"],
-    },
-    Change {
-        prefix: "rotated-",
-        files: &["a.jpg", "b.jpg", "c.jpg"],
-        renames: |workdir, name| {
-            rotate(workdir, &[&name("a.jpg"), &name("b.jpg"), &name("c.jpg")]);
-            rename(workdir, &name("a.jpg"), &name("d.jpg"));
-            rename(workdir, &name("b.jpg"), &name("e.jpg"));
-        },
-        added: &["a.jpg", "b.jpg"],
-    },
-    Change {
-        prefix: "case-",
-        files: &["a.jpg", "b.jpg"],
-        renames: |workdir, name| {
-            rename(workdir, &name("a.jpg"), &name("A.jpg"));
-            rename(workdir, &name("b.jpg"), &name("B.JPG"));
-        },
-        added: &["a.jpg", "b.jpg"],
-    },
-    Change {
-        prefix: "chain-",
-        files: &["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
-        renames: |workdir, name| {
-            rename(workdir, &name("d.jpg"), &name("e.jpg"));
-            rename(workdir, &name("c.jpg"), &name("d.jpg"));
-            rename(workdir, &name("b.jpg"), &name("c.jpg"));
-            rename(workdir, &name("a.jpg"), &name("b.jpg"));
-        },
-        added: &["a.jpg"],
-    },
-    Change {
-        prefix: "suffix-",
-        files: &["a.jpg", "b.png"],
-        renames: |workdir, name| {
-            rotate(workdir, &[&name("a.jpg"), &name("b.png")]);
-            rename(workdir, &name("a.jpg"), &name("a (1).jpg"));
-        },
-        added: &["a.jpg", "a (2).jpg"],
-    },
+    change("moved-", &["a.jpg"], &["a.jpg > b.jpg"], &["a.jpg"]),
+    change(
+        "swapped-",
+        &["a.jpg", "b.jpg", "c.jpg"],
+        &["a.jpg > b.jpg", "c.jpg > d.jpg"],
+        &["c.jpg"],
+    ),
+    change(
+        "rotated-",
+        &["a.jpg", "b.jpg", "c.jpg"],
+        &["a.jpg > b.jpg > c.jpg", "a.jpg > d.jpg", "b.jpg > e.jpg"],
+        &["a.jpg", "b.jpg"],
+    ),
+    change(
+        "case-",
+        &["a.jpg", "b.jpg"],
+        &["a.jpg > A.jpg", "b.jpg > B.JPG"],
+        &["a.jpg", "b.jpg"],
+    ),
+    change(
+        "chain-",
+        &["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
+        &[
+            "d.jpg > e.jpg",
+            "c.jpg > d.jpg",
+            "b.jpg > c.jpg",
+            "a.jpg > b.jpg",
+        ],
+        &["a.jpg"],
+    ),
+    change(
+        "suffix-",
+        &["a.jpg", "b.png"],
+        &["a.jpg > b.png", "a.jpg > a (1).jpg"],
+        &["a.jpg", "a (2).jpg"],
+    ),
 ];
 
 /// A server's folder with the files of all kinds of changes.
@@ -85,7 +82,13 @@ fn library() -> WorkDir {
 
 fn rename_all(workdir: &WorkDir) {
     for change in &CHANGES {
-        (change.renames)(workdir, &|name| format!("{}{name}", change.prefix));
+        for step in change.renames {
+            let names = step.split(" > ");
+            let names: Vec<_> = names
+                .map(|name| format!("{}{name}", change.prefix))
+                .collect();
+            rotate(workdir, &names);
+        }
     }
 }
 
@@ -99,57 +102,49 @@ fn add_all(workdir: &WorkDir, mut seed: u64) {
     }
 }
 
-fn watch(workdir: &WorkDir, server: &ServerProcess, args: &[&str]) -> Running {
-    let mut client = Running::client(workdir, server.address, &[&["--watch"], args].concat());
+fn watch(workdir: &WorkDir, server: &Process, args: &str) -> Process {
+    let mut client = start_client(workdir, server.addr(), &format!("--watch {args}"));
     client.wait_for("watching");
     client
 }
 
-#[test]
-fn r8_watch_with_batch_loses_no_image_whose_name_a_new_one_takes() {
-    let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &["--batch"]).assert_success();
-    let client = watch(&workdir, &server, &["--batch"]);
-    rename_all(&workdir);
-    await_listed(&workdir, &server);
-    add_all(&workdir, 200);
-    await_complete(&workdir, &client);
-    client.interrupt();
-    assert_nothing_to_do(&workdir, &server);
+/// Waits until a client has all images, ends it, and checks that the next one has nothing to do.
+#[track_caller]
+fn complete(workdir: &WorkDir, server: &Process, client: Process) {
+    await_complete(workdir, &client);
+    interrupt(client);
+    assert_nothing_to_do(workdir, server);
 }
 
 #[test]
-fn r8_watch_without_batch_loses_no_image_whose_name_a_new_one_takes() {
-    let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    let client = watch(&workdir, &server, &[]);
-    assert_complete(&workdir);
-    rename_all(&workdir);
-    await_listed(&workdir, &server);
-    add_all(&workdir, 200);
-    await_complete(&workdir, &client);
-    client.interrupt();
-    assert_nothing_to_do(&workdir, &server);
+fn r8_watch_loses_no_image_whose_name_a_new_one_takes() {
+    for args in ["--batch", ""] {
+        let workdir = library();
+        let server = workdir.server("--no-tls");
+        let client = watch(&workdir, &server, args);
+        assert_complete(&workdir);
+        rename_all(&workdir);
+        await_listed(&workdir, &server);
+        add_all(&workdir, 200);
+        complete(&workdir, &server, client);
+    }
 }
 
 #[test]
 fn r8_watch_restarted_between_rename_and_new_image_loses_none() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &["--batch"]).assert_success();
+    let server = workdir.server("--no-tls");
+    run(&workdir, server.addr(), "--batch").assert_exit(0);
     rename_all(&workdir);
     await_listed(&workdir, &server);
     let before = files(&workdir.images());
     // All images are there, under other names than the server's.
-    let client = watch(&workdir, &server, &["--batch"]);
+    let client = watch(&workdir, &server, "--batch");
     assert_eq!(missing(&before, &files(&workdir.output())), [""; 0]);
     add_all(&workdir, 200);
-    await_complete(&workdir, &client);
-    client.interrupt();
-    assert_nothing_to_do(&workdir, &server);
+    complete(&workdir, &server, client);
     // Another round, on files that were kept under other names.
-    let client = watch(&workdir, &server, &["--batch", "-k"]);
+    let client = watch(&workdir, &server, "--batch -k");
     rotate(
         &workdir,
         &["moved-a.jpg", "moved-b.jpg", "chain-a.jpg", "chain-b.jpg"],
@@ -157,18 +152,16 @@ fn r8_watch_restarted_between_rename_and_new_image_loses_none() {
     rename(&workdir, "moved-a.jpg", "moved-c.jpg");
     await_listed(&workdir, &server);
     workdir.add("moved-a.jpg", &picture(300));
-    await_complete(&workdir, &client);
-    client.interrupt();
-    assert_nothing_to_do(&workdir, &server);
+    complete(&workdir, &server, client);
 }
 
 #[test]
 fn r8_watch_killed_while_new_images_take_the_names_of_others_loses_none() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &["--batch"]).assert_success();
+    let server = workdir.server("--no-tls");
+    run(&workdir, server.addr(), "--batch").assert_exit(0);
     for round in 0..6 {
-        let client = watch(&workdir, &server, &["--batch"]);
+        let client = watch(&workdir, &server, "--batch");
         // The names of all images move by one, and a new image takes the first of them.
         let images = files(&workdir.images());
         let names: Vec<&str> = images.keys().map(String::as_str).collect();
@@ -181,10 +174,9 @@ fn r8_watch_killed_while_new_images_take_the_names_of_others_loses_none() {
         // The kill follows the first change of the folder.
         let before = files(&workdir.output());
         assert!(within(|| files(&workdir.output()) != before));
-        client.signal(Signal::KILL);
-        assert_eq!(client.end().code, Some(-9));
+        client.end(Signal::KILL).assert_exit(-9);
         assert_eq!(missing(&held, &files(&workdir.output())), [""; 0]);
-        run(&workdir, server.address, &["--batch"]).assert_success();
+        run(&workdir, server.addr(), "--batch").assert_exit(0);
         assert_complete(&workdir);
         assert_nothing_to_do(&workdir, &server);
     }
@@ -192,20 +184,16 @@ fn r8_watch_killed_while_new_images_take_the_names_of_others_loses_none() {
 
 #[test]
 fn r8_changes_while_the_client_is_off_lose_no_image() {
-    for args in [
-        &["--batch"][..],
-        &["--batch", "-k"],
-        &["--batch", "-p", "4"],
-    ] {
+    for args in ["--batch", "--batch -k", "--batch -p 4"] {
         let workdir = library();
-        let server = workdir.server(&["--no-tls"]);
-        run(&workdir, server.address, args).assert_success();
+        let server = workdir.server("--no-tls");
+        run(&workdir, server.addr(), args).assert_exit(0);
         rename_all(&workdir);
         add_all(&workdir, 200);
         await_listed(&workdir, &server);
         let added: usize = CHANGES.iter().map(|change| change.added.len()).sum();
         let total = files(&workdir.images()).len();
-        run(&workdir, server.address, args).assert_fetched(added, total - added);
+        run(&workdir, server.addr(), args).assert_fetched(added, total - added);
         assert_complete(&workdir);
         assert_nothing_to_do(&workdir, &server);
     }
@@ -214,31 +202,28 @@ fn r8_changes_while_the_client_is_off_lose_no_image() {
 #[test]
 fn r8_watch_after_changes_while_the_client_and_the_server_were_off_loses_no_image() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    let client = watch(&workdir, &server, &["--batch"]);
+    let server = workdir.server("--no-tls");
+    let client = watch(&workdir, &server, "--batch");
     assert_complete(&workdir);
-    client.interrupt();
-    assert_eq!(server.stop().code(), Some(0));
+    interrupt(client);
+    server.stop().assert_exit(0);
     rename_all(&workdir);
     add_all(&workdir, 200);
-    let server = workdir.server(&["--no-tls"]);
-    let client = watch(&workdir, &server, &["--batch"]);
-    await_complete(&workdir, &client);
-    client.interrupt();
-    assert_nothing_to_do(&workdir, &server);
+    let server = workdir.server("--no-tls");
+    let client = watch(&workdir, &server, "--batch");
+    complete(&workdir, &server, client);
 }
 
 #[test]
 fn r8_plain_run_stores_each_image_under_its_name_after_renames() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
-    run(&workdir, server.address, &[]).assert_success();
+    let server = workdir.server("--no-tls");
+    run(&workdir, server.addr(), "").assert_exit(0);
     rename_all(&workdir);
     add_all(&workdir, 200);
     await_listed(&workdir, &server);
     let images = files(&workdir.images());
-    let output = run(&workdir, server.address, &[]);
-    output.assert_fetched(images.len(), 0);
+    run(&workdir, server.addr(), "").assert_fetched(images.len(), 0);
     let output = files(&workdir.output());
     assert_eq!(missing(&images, &output), [""; 0]);
     let plain = images.iter().filter(|(name, _)| !name.starts_with("case-"));

@@ -27,16 +27,16 @@ fn fill_output(workdir: &WorkDir) {
 #[test]
 fn r8_two_clients_at_once_complete_an_empty_folder() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for modes in [
         [&["--batch"][..], &["--batch"]],
         [&[], &[]],
         [&["-p", "4"], &["--batch", "-k"]],
         [&["--batch", "-p", "3"], &[]],
     ] {
-        let clients = modes.map(|args| Running::client(&workdir, server.address, args));
+        let clients = modes.map(|args| start_client(&workdir, server.addr(), args));
         for client in clients {
-            client.end().assert_success();
+            client.wait().assert_exit(0);
         }
         assert_eq!(
             files(&workdir.output()),
@@ -52,16 +52,16 @@ fn r8_two_clients_at_once_complete_an_empty_folder() {
 #[test]
 fn r8_two_clients_at_once_lose_no_image_of_a_renamed_chain() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for round in 0..8 {
         fill_output(&workdir);
         let modes: [&[&str]; 2] = match round % 2 {
             0 => [&["--batch"], &["--batch"]],
             _ => [&["--batch", "-p", "3"], &["--batch", "-k"]],
         };
-        let clients = modes.map(|args| Running::client(&workdir, server.address, args));
+        let clients = modes.map(|args| start_client(&workdir, server.addr(), args));
         for client in clients {
-            client.end().assert_success();
+            client.wait().assert_exit(0);
         }
         let images = files(&workdir.images());
         let output = files(&workdir.output());
@@ -69,7 +69,7 @@ fn r8_two_clients_at_once_lose_no_image_of_a_renamed_chain() {
         assert!(lost.is_empty(), "{modes:?}: {lost:?} are lost: {output:?}");
         assert_eq!(temporaries(&workdir.output()), [""; 0], "{modes:?}");
         // A run on its own has nothing to fetch.
-        run(&workdir, server.address, &["--batch"]).assert_fetched(0, images.len());
+        run(&workdir, server.addr(), "--batch").assert_fetched(0, images.len());
         assert_nothing_to_do(&workdir, &server);
     }
 }
@@ -77,9 +77,9 @@ fn r8_two_clients_at_once_lose_no_image_of_a_renamed_chain() {
 #[test]
 fn r8_a_run_beside_a_watching_client_loses_no_image() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     fill_output(&workdir);
-    let mut watching = Running::client(&workdir, server.address, &["--watch", "--batch"]);
+    let mut watching = start_client(&workdir, server.addr(), "--watch --batch");
     watching.wait_for("watching");
     assert_complete(&workdir);
     for round in 0..4 {
@@ -87,13 +87,13 @@ fn r8_a_run_beside_a_watching_client_loses_no_image() {
         await_listed(&workdir, &server);
         workdir.add("00.png", &picture(100 + round));
         await_listed(&workdir, &server);
-        run(&workdir, server.address, &["--batch"]).assert_success();
+        run(&workdir, server.addr(), "--batch").assert_exit(0);
         let images = files(&workdir.images());
         let arrived = within(|| missing(&images, &files(&workdir.output())).is_empty());
-        assert!(arrived, "{}", watching.output());
+        assert!(arrived, "{}", watching.printed());
     }
-    watching.interrupt();
+    interrupt(watching);
     let count = files(&workdir.images()).len();
-    run(&workdir, server.address, &["--batch"]).assert_fetched(0, count);
+    run(&workdir, server.addr(), "--batch").assert_fetched(0, count);
     assert_nothing_to_do(&workdir, &server);
 }

@@ -5,88 +5,76 @@ use crate::support::files::images_in;
 use crate::support::proxy::Proxy;
 
 /// Over one connection, so that the images arrive in the order of the catalog. // S5
-const MODES: [&[&str]; 2] = [&["--batch"], &["--batch", "-k"]];
+const MODES: [&str; 2] = ["--batch", "--batch -k"];
 
-/// A change that the user makes while the first image arrives.
-struct UserChange {
-    what: &'static str,
-    change: fn(&Path),
-    /// Images that are in the folder after the change, by their names in the server's folder.
-    kept: &'static [&'static str],
-}
-
-fn mv(folder: &Path, from: &str, to: &str) {
-    fs::rename(folder.join(from), folder.join(to)).unwrap();
-}
-
-fn write(folder: &Path, name: &str, bytes: &[u8]) {
-    fs::write(folder.join(name), bytes).unwrap();
-}
+/// A change that the user makes while the first image arrives, and images that are in the folder after it, by their names
+/// in the server's folder.
+type UserChange = (&'static str, fn(&Path), &'static [&'static str]);
 
 const CHANGES: [UserChange; 10] = [
-    UserChange {
-        what: "the file to be replaced is renamed",
-        change: |folder| mv(folder, "a.jpg", "mine.jpg"),
-        kept: &["b.jpg", "c.png"],
-    },
-    UserChange {
-        what: "the file to be replaced is deleted",
-        change: |folder| fs::remove_file(folder.join("a.jpg")).unwrap(),
-        kept: &["c.png"],
-    },
-    UserChange {
-        what: "the only copy of another image takes the place of the file to be replaced",
-        change: |folder| mv(folder, "c.png", "a.jpg"),
-        kept: &["c.png"],
-    },
-    UserChange {
-        what: "the file to be replaced is overwritten in place by another image of the server",
-        change: |folder| {
-            write(folder, "a.jpg", &picture(3));
-            fs::remove_file(folder.join("c.png")).unwrap();
+    (
+        "the file to be replaced is renamed",
+        |folder| folder.rename("a.jpg", "mine.jpg"),
+        &["b.jpg", "c.png"],
+    ),
+    (
+        "the file to be replaced is deleted",
+        |folder| folder.remove("a.jpg"),
+        &["c.png"],
+    ),
+    (
+        "the only copy of another image takes the place of the file to be replaced",
+        |folder| folder.rename("c.png", "a.jpg"),
+        &["c.png"],
+    ),
+    (
+        "the file to be replaced is overwritten in place by another image of the server",
+        |folder| {
+            folder.write("a.jpg", picture(3));
+            folder.remove("c.png");
         },
-        kept: &["c.png"],
-    },
-    UserChange {
-        what: "the only copy of an image takes the name of one to be fetched",
-        change: |folder| mv(folder, "c.png", "e.png"),
-        kept: &["b.jpg", "c.png"],
-    },
-    UserChange {
-        what: "the file to be kept takes the name of one to be fetched",
-        change: |folder| mv(folder, "a.jpg", "e.png"),
-        kept: &["b.jpg", "c.png"],
-    },
-    UserChange {
-        what: "the only copy takes a case variant of a name to be fetched",
-        change: |folder| mv(folder, "c.png", "E.PNG"),
-        kept: &["b.jpg", "c.png"],
-    },
-    UserChange {
-        what: "two files change places",
-        change: |folder| {
-            mv(folder, "a.jpg", "x.jpg");
-            mv(folder, "c.png", "a.jpg");
-            mv(folder, "x.jpg", "c.png");
+        &["c.png"],
+    ),
+    (
+        "the only copy of an image takes the name of one to be fetched",
+        |folder| folder.rename("c.png", "e.png"),
+        &["b.jpg", "c.png"],
+    ),
+    (
+        "the file to be kept takes the name of one to be fetched",
+        |folder| folder.rename("a.jpg", "e.png"),
+        &["b.jpg", "c.png"],
+    ),
+    (
+        "the only copy takes a case variant of a name to be fetched",
+        |folder| folder.rename("c.png", "E.PNG"),
+        &["b.jpg", "c.png"],
+    ),
+    (
+        "two files change places",
+        |folder| {
+            folder.rename("a.jpg", "x.jpg");
+            folder.rename("c.png", "a.jpg");
+            folder.rename("x.jpg", "c.png");
         },
-        kept: &["b.jpg", "c.png"],
-    },
-    UserChange {
-        what: "a folder takes the name of an image to be fetched",
-        change: |folder| {
-            fs::create_dir(folder.join("e.png")).unwrap();
-            write(&folder.join("e.png"), "note.txt", b"mine");
+        &["b.jpg", "c.png"],
+    ),
+    (
+        "a folder takes the name of an image to be fetched",
+        |folder| {
+            folder.make_dir("e.png");
+            folder.write("e.png/note.txt", "mine");
         },
-        kept: &["b.jpg", "c.png"],
-    },
-    UserChange {
-        what: "a picture of the user takes the place of the file to be replaced",
-        change: |folder| {
-            mv(folder, "a.jpg", "old.jpg");
-            write(folder, "a.jpg", &picture(77));
+        &["b.jpg", "c.png"],
+    ),
+    (
+        "a picture of the user takes the place of the file to be replaced",
+        |folder| {
+            folder.rename("a.jpg", "old.jpg");
+            folder.write("a.jpg", picture(77));
         },
-        kept: &["b.jpg", "c.png"],
-    },
+        &["b.jpg", "c.png"],
+    ),
 ];
 
 /// A server whose `a.jpg` is new and whose old one is `b.jpg` now. `0.png` comes first and is long.
@@ -101,34 +89,34 @@ fn library() -> WorkDir {
 }
 
 fn fill_output(workdir: &WorkDir) {
-    fs::create_dir(workdir.output()).unwrap();
-    write(&workdir.output(), "a.jpg", &picture(2));
-    write(&workdir.output(), "c.png", &picture(3));
+    workdir.output().make_dir("");
+    workdir.output().write("a.jpg", picture(2));
+    workdir.output().write("c.png", picture(3));
 }
 
 #[test]
 fn r8_changes_by_the_user_during_a_run_lose_no_image() {
     let workdir = library();
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let images = files(&workdir.images());
     // The folder has been scanned when images begin to arrive.
     let first_image = list_of(&images_in(&workdir.images())).len() as u64 + 100_000;
-    for UserChange { what, change, kept } in &CHANGES {
+    for (what, change, kept) in &CHANGES {
         for args in MODES {
             fill_output(&workdir);
-            let proxy = Proxy::start(server.address, first_image);
-            let mut client = Running::client(&workdir, proxy.address, args);
+            let proxy = Proxy::start(server.addr(), first_image);
+            let mut client = start_client(&workdir, proxy.address, args);
             let reached = within(|| proxy.is_spent());
             assert!(
                 reached && !client.has_ended(),
                 "{what}: {}",
-                client.output()
+                client.printed()
             );
             change(&workdir.output());
-            proxy.open(server.address);
-            let output = client.end();
+            proxy.open(server.addr());
+            let output = client.wait();
             let what = format!("{what}, {args:?}: {output:?}");
-            output.assert_success();
+            output.assert_exit(0);
             let output = files(&workdir.output());
             let absent = missing(&images, &output);
             let came = ["0.png", "a.jpg", "e.png"];
@@ -141,7 +129,7 @@ fn r8_changes_by_the_user_during_a_run_lose_no_image() {
                 "{lost:?} are lost or did not come: {what}: {output:?}"
             );
             // What the user deleted comes with the next run.
-            run(&workdir, server.address, &["--batch"]).assert_success();
+            run(&workdir, server.addr(), "--batch").assert_exit(0);
             // (A file that the user renamed may have been fetched under its old name.)
             let missing = missing(&images, &files(&workdir.output()));
             assert!(missing.is_empty(), "{missing:?}: {what}");
@@ -153,12 +141,12 @@ fn r8_changes_by_the_user_during_a_run_lose_no_image() {
 
 #[test]
 fn r8_changes_by_the_user_while_the_client_watches_lose_no_image() {
-    for UserChange { what, change, .. } in &CHANGES[..8] {
+    for (what, change, _) in &CHANGES[..8] {
         let workdir = WorkDir::of(&[]);
         workdir.add("a.jpg", &picture(2));
         workdir.add("c.png", &picture(3));
-        let server = workdir.server(&["--no-tls"]);
-        let mut client = Running::client(&workdir, server.address, &["--watch", "--batch"]);
+        let server = workdir.server("--no-tls");
+        let mut client = start_client(&workdir, server.addr(), "--watch --batch");
         client.wait_for("watching");
         assert_complete(&workdir);
         rename(&workdir, "a.jpg", "b.jpg");
@@ -173,8 +161,8 @@ fn r8_changes_by_the_user_while_the_client_watches_lose_no_image() {
             .filter(|(name, _)| ["a.jpg", "e.png"].contains(&&**name));
         let new: BTreeMap<_, _> = new.collect();
         let came = within(|| missing(&new, &files(&workdir.output())).is_empty());
-        assert!(came, "{what}: {}", client.output());
-        client.interrupt();
+        assert!(came, "{what}: {}", client.printed());
+        interrupt(client);
         let (output, images) = (files(&workdir.output()), files(&workdir.images()));
         let still_listed = |id: &u64| images.values().any(|of| of == id);
         let held = before
@@ -183,7 +171,7 @@ fn r8_changes_by_the_user_while_the_client_watches_lose_no_image() {
             .collect();
         let lost = missing(&held, &output);
         assert!(lost.is_empty(), "{lost:?} are lost: {what}: {output:?}");
-        run(&workdir, server.address, &["--batch"]).assert_success();
+        run(&workdir, server.addr(), "--batch").assert_exit(0);
         let missing = missing(&images, &files(&workdir.output()));
         assert!(missing.is_empty(), "{missing:?}: {what}");
         assert_nothing_to_do(&workdir, &server);

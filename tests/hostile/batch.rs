@@ -11,15 +11,15 @@ use super::{HonestClient, Mib, measuring_time, report, runtime, scale};
 use crate::support::bytes::*;
 use crate::support::files::images_in;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, wait_until};
+use crate::support::process::{WorkDir, peak_memory, wait_until};
 
 #[test]
 fn s8_repeated_million_id_batches_need_no_memory() {
     let workdir = WorkDir::samples();
-    let server = workdir.server(&["--no-tls", "--compression-threshold", "0"]);
+    let server = workdir.server("--no-tls --compression-threshold 0");
     let honest = HonestClient::of(&server, &workdir);
     let baseline = honest.fetch_for(measuring_time());
-    let before = server.peak_memory();
+    let before = peak_memory(server.id()).unwrap();
     let samples = images_in(&workdir.images());
     // The IDs of all images but two are spread over the list.
     let (connections, ids) = (scale(12, 300), scale(100_000, 1_000_000));
@@ -35,7 +35,7 @@ fn s8_repeated_million_id_batches_need_no_memory() {
         .map(|_| {
             let (request, answer) = (request.clone(), answer.clone());
             let (go_on, sent) = (go_on.clone(), sent.clone());
-            let address = server.address;
+            let address = server.addr();
             runtime.spawn(async move {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 let mut got = vec![0; answer.len()];
@@ -75,14 +75,14 @@ fn s8_repeated_million_id_batches_need_no_memory() {
     // A connection needs its buffers and one bit for each of 14 images.
     let most = before + connections as u64 * (192 << 10) + (8 << 20);
     assert!(
-        server.peak_memory() < most,
+        peak_memory(server.id()).unwrap() < most,
         "S8: {}",
-        Mib(server.peak_memory())
+        Mib(peak_memory(server.id()).unwrap())
     );
 
     // One ID over the limit: refused before any ID is sent.
     for _ in 0..scale(20, 1_000) {
-        let mut peer = Peer::connect(server.address);
+        let mut peer = Peer::connect(server.addr());
         peer.send([&[BATCH, 1][..], &varint(1_000_001)].concat());
         peer.expect_error(INVALID_REQUEST);
     }

@@ -37,15 +37,15 @@ fn t8_the_system_buffers_little_for_clients_that_do_not_read() {
         .map(|n| TestImage::new(&format!("{n}.png"), noise(1 << 20, n)))
         .collect();
     let workdir = WorkDir::of(&images);
-    let server = workdir.server(&["--no-tls", "--compression-threshold", "0"]);
-    let quiet = sockets(server.pid());
+    let server = workdir.server("--no-tls --compression-threshold 0");
+    let quiet = sockets(server.id());
     let (count, before) = (scale(40, 1_000), tcp_memory());
     let start = Instant::now();
     let stopped: Vec<Peer> = (0..count)
         .map(|n| {
             // No address exceeds its share of the connections.
             let last = u8::try_from(2 + n / 400).unwrap();
-            let mut peer = Peer::on(connect_from(last, server.address));
+            let mut peer = Peer::on(connect_from(last, server.addr()));
             peer.send([LIST_AND_GET, 1]);
             peer
         })
@@ -53,7 +53,7 @@ fn t8_the_system_buffers_little_for_clients_that_do_not_read() {
     // Until nothing moves: the clients' receive buffers are full, and so are the queues.
     let mut queued = 0;
     wait_until("the queues are full", || {
-        let last = std::mem::replace(&mut queued, send_queues(server.address));
+        let last = std::mem::replace(&mut queued, send_queues(server.addr()));
         queued > 0 && queued == last
     });
     let each = queued / count as u64;
@@ -67,12 +67,12 @@ fn t8_the_system_buffers_little_for_clients_that_do_not_read() {
     // The limit of unsent data, what is on its way to a closed window, and one more write.
     assert!(each < 512 * 1024, "{each} bytes each");
     if is_full() {
-        while sockets(server.pid()) > quiet {
+        while sockets(server.id()) > quiet {
             assert!(start.elapsed() < Duration::from_secs(60), "T4: not closed");
             std::thread::sleep(Duration::from_millis(20));
         }
         wait_until("the system gives the memory back", || {
-            send_queues(server.address) == 0
+            send_queues(server.addr()) == 0
         });
         report_line!(
             "given back after {:.1} s; TCP memory of the machine {}",

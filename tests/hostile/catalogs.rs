@@ -48,13 +48,13 @@ fn r3_huge_announced_count_needs_no_memory() {
     let workdir = WorkDir::of(&[]);
     let says = usize::try_from(u32::MAX).unwrap();
     let (address, _) = catalog(says, 1_000, "short.png".to_owned());
-    let ended = client(&workdir, address, &["--list", "--retries", "0"]);
-    assert_eq!(ended.code, Some(4), "{ended:?}");
+    let (ended, used) = client(&workdir, address, "--list --retries 0");
+    ended.assert_exit(4);
     report_line!(
         "4294967295 entries announced, 1000 sent: peak memory {}",
-        Mib(ended.peak)
+        Mib(used.peak)
     );
-    assert!(ended.peak < 40 << 20, "R3: {}", Mib(ended.peak));
+    assert!(used.peak < 40 << 20, "R3: {}", Mib(used.peak));
 }
 
 #[test]
@@ -70,15 +70,15 @@ fn r3_endless_catalog_is_aborted_at_the_limit() {
         let workdir = WorkDir::of(&[]);
         let (address, sent) = catalog(says, u64::MAX / 2, name);
         for args in [&["--list"][..], &[], &["--watch"]] {
-            let ended = client(&workdir, address, args);
+            let (ended, used) = client(&workdir, address, args);
             report_line!(
                 "an endless catalog, {args:?}: aborted for its {limit} after {} entries, {:.1} s; peak memory {}",
                 sent.load(Ordering::Relaxed),
-                ended.elapsed.as_secs_f64(),
-                Mib(ended.peak)
+                used.elapsed.as_secs_f64(),
+                Mib(used.peak)
             );
             assert!(ended.code == Some(6) || ended.code == Some(1), "{ended:?}");
-            assert!(ended.peak < 3 << 30, "R3: {}", Mib(ended.peak));
+            assert!(used.peak < 3 << 30, "R3: {}", Mib(used.peak));
         }
     }
 }
@@ -88,12 +88,12 @@ fn r3_ten_million_entries_are_listed() {
     let workdir = WorkDir::of(&[]);
     let count = scale(20_000, 10_000_000);
     let (address, _) = catalog(count, count as u64, "a.png".to_owned());
-    let ended = client(&workdir, address, &["--list"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let (ended, used) = client(&workdir, address, "--list");
+    ended.assert_exit(0);
     report_line!(
         "{count} entries listed: {:.1} s, peak memory {}",
-        ended.elapsed.as_secs_f64(),
-        Mib(ended.peak)
+        used.elapsed.as_secs_f64(),
+        Mib(used.peak)
     );
 }
 
@@ -124,12 +124,12 @@ fn r3_endless_watch_events_need_bounded_memory() {
         }
     });
     let workdir = WorkDir::of(&[]);
-    let mut watcher = workdir.start_client(address, &["--watch"]);
+    let mut watcher = workdir.start_client(address, "--watch");
     let mut peak = 0;
     let start = std::time::Instant::now();
     while sent.load(Ordering::Relaxed) < count && start.elapsed().as_secs() < 240 {
         assert!(!watcher.has_ended(), "the client keeps watching");
-        peak = peak_memory(watcher.pid()).unwrap().max(peak);
+        peak = peak_memory(watcher.id()).unwrap().max(peak);
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let sent = sent.load(Ordering::Relaxed);

@@ -51,10 +51,10 @@ fn r2_r6_killed_client_shows_no_unverified_and_loses_no_verified_file() {
     let images = library();
     let workdir = WorkDir::of(&images);
     let expected = by_name(&images);
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     // A full run takes about this long, in microseconds.
     let start = Instant::now();
-    workdir.client(server.address, &[]).assert_fetched(400, 0);
+    workdir.client(server.addr(), "").assert_fetched(400, 0);
     let mut longest = u64::try_from(start.elapsed().as_micros()).unwrap();
     fs::remove_dir_all(workdir.output()).unwrap();
 
@@ -74,7 +74,7 @@ fn r2_r6_killed_client_shows_no_unverified_and_loses_no_verified_file() {
             &["--batch", "-p", "4"],
             &["--batch", "-k"],
         ][n % 3];
-        let mut client = workdir.start_client(server.address, args);
+        let mut client = workdir.start_client(server.addr(), args);
         // The kill happens at a random time.
         std::thread::sleep(Duration::from_micros(rng.below(longest)));
         let signal = [Signal::KILL, Signal::KILL, Signal::TERM, Signal::INT][n % 4];
@@ -86,7 +86,7 @@ fn r2_r6_killed_client_shows_no_unverified_and_loses_no_verified_file() {
             killed += 1;
             longest = longest * 51 / 50;
         }
-        client.end();
+        client.wait();
         let after = check_files(&workdir, &expected);
         for (name, inode) in &before {
             assert_eq!(
@@ -107,7 +107,7 @@ fn r2_r6_killed_client_shows_no_unverified_and_loses_no_verified_file() {
         }
     }
     workdir
-        .client(server.address, &["--batch"])
+        .client(server.addr(), "--batch")
         .assert_fetched(400 - before.len(), before.len());
     let after = check_files(&workdir, &expected);
     assert_eq!(after.len(), 400);
@@ -144,16 +144,13 @@ fn r2_removed_output_folder_fails_and_the_next_run_completes() {
     let images = library();
     let workdir = WorkDir::of(&images);
     let expected = by_name(&images);
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let times = scale(6, 60);
     for n in 0..times {
         let args: &[&str] = [&[][..], &["-p", "4"], &["--batch"]][n % 3];
         // The folder is removed when this many bytes have passed; then the rest is forwarded.
-        let proxy = Proxy::start(
-            server.address,
-            20_000 + n as u64 * 40_000_000 / times as u64,
-        );
-        let mut client = workdir.start_client(proxy.address, args);
+        let proxy = Proxy::start(server.addr(), 20_000 + n as u64 * 40_000_000 / times as u64);
+        let client = workdir.start_client(proxy.address, args);
         wait_until("the proxy's limit is reached", || proxy.is_spent());
         let gone = workdir.path().join("gone");
         if n % 2 == 0 {
@@ -161,13 +158,13 @@ fn r2_removed_output_folder_fails_and_the_next_run_completes() {
             while workdir.output().exists() {
                 let _ = fs::remove_dir_all(workdir.output());
             }
-            proxy.open(server.address);
-            assert_eq!(client.end().code(), Some(8), "{n}");
+            proxy.open(server.addr());
+            client.wait().assert_exit(8);
         } else {
             // A moved folder remains open in the client, which fails since it is no longer the output folder.
             fs::rename(workdir.output(), &gone).unwrap();
-            proxy.open(server.address);
-            assert_eq!(client.end().code(), Some(8), "{n}");
+            proxy.open(server.addr());
+            client.wait().assert_exit(8);
             let moved = images_in(&gone);
             let is_complete = |image: &TestImage| expected.get(&image.name) == Some(image);
             assert!(moved.iter().all(is_complete), "R2: {}", moved.len());
@@ -177,7 +174,7 @@ fn r2_removed_output_folder_fails_and_the_next_run_completes() {
         let _ = fs::remove_dir_all(workdir.output());
     }
     workdir
-        .client(server.address, &["--batch"])
+        .client(server.addr(), "--batch")
         .assert_fetched(400, 0);
     assert_eq!(check_files(&workdir, &expected).len(), 400);
     report_line!(

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::{is_full, report_line};
 use crate::support::bytes::*;
 use crate::support::files::{images_in, noise};
-use crate::support::process::{ServerProcess, WorkDir, program};
+use crate::support::process::{Process, WorkDir, program};
 
 /// 120 images of 4 KB to 1 MiB, 12 MiB in total.
 fn library() -> Vec<TestImage> {
@@ -59,12 +59,7 @@ fn mounting() -> Option<&'static [&'static str]> {
 
 /// Runs a shell script in a working folder: `$client` is the program and `$address` the server's address;
 /// `run NAME ARGS…` runs the client and prints its exit code, `keep NAME` copies the output folder.
-fn script(
-    workdir: &WorkDir,
-    server: &ServerProcess,
-    unshared: Option<&[&str]>,
-    text: &str,
-) -> Outcome {
+fn script(workdir: &WorkDir, server: &Process, unshared: Option<&[&str]>, text: &str) -> Outcome {
     let functions = r#"
         client=$1 address=$2
         run() { name=$1; shift; code=0; "$client" --addr "$address" "$@" || code=$?; echo "$name=$code"; }
@@ -81,7 +76,7 @@ fn script(
     let output = command
         .args(["-c", &format!("{functions}\n{text}"), "sh"])
         .arg(program("client"))
-        .arg(server.address.to_string())
+        .arg(server.addr().to_string())
         .current_dir(workdir.path())
         .env("HOME", workdir.path())
         .stdin(Stdio::null())
@@ -140,7 +135,7 @@ fn temporaries(folder: &Path) -> usize {
 fn r2_file_size_limit_fails_only_large_files() {
     let expected = library();
     let workdir = WorkDir::of(&expected);
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     // A process limit: a write beyond it fails in the middle of a file.
     let outcome = script(
         &workdir,
@@ -167,7 +162,7 @@ fn r2_full_disk_fails_and_the_next_run_completes() {
     };
     let expected = library();
     let workdir = WorkDir::of(&expected);
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     for (what, small, large) in [
         ("full", "size=3m", "size=64m"),
         ("out of inodes", "nr_inodes=40", "nr_inodes=4000"),
@@ -215,7 +210,7 @@ fn r2_disk_becomes_read_only() {
     };
     let expected = library();
     let workdir = WorkDir::of(&expected);
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     // A remount fails while a file is open for writing, so it is repeated until it succeeds.
     let text = r#"
         mkdir -p output; mount -t tmpfs none output
@@ -252,7 +247,7 @@ fn r2_system_calls_fail_at_many_points() {
     }
     let expected = library();
     let workdir = WorkDir::of(&expected);
-    let server = workdir.server(&["--no-tls"]);
+    let server = workdir.server("--no-tls");
     let (mut runs, mut failures) = (0, 0);
     for call in [
         "renameat",

@@ -8,7 +8,7 @@ use super::{HonestClient, connect_from, measuring_time, report, report_line, sca
 use crate::support::bytes::*;
 use crate::support::files::images_in;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, wait_until};
+use crate::support::process::{WorkDir, peak_memory, wait_until};
 
 /// The number of these connections that the server has closed. No request was sent, so no bytes may arrive.
 fn closed(flood: &mut [TcpStream]) -> usize {
@@ -41,12 +41,12 @@ fn connections_over_the_limit_are_closed_at_accept() {
         "0",
     ];
     let server = workdir.server(&args);
-    let quiet = sockets(server.pid());
+    let quiet = sockets(server.id());
     let honest = HonestClient::of(&server, &workdir);
     let samples = images_in(&workdir.images());
     let baseline = honest.fetch_for(measuring_time());
-    let before = server.peak_memory();
-    let mut open: Vec<Peer> = (0..held).map(|_| Peer::connect(server.address)).collect();
+    let before = peak_memory(server.id()).unwrap();
+    let mut open: Vec<Peer> = (0..held).map(|_| Peer::connect(server.addr())).collect();
     let list_on = |open: &mut [Peer]| {
         for peer in open {
             peer.send([LIST, 1]);
@@ -56,7 +56,7 @@ fn connections_over_the_limit_are_closed_at_accept() {
     list_on(&mut open);
     let mut flood = Vec::new();
     for n in 0..attempts {
-        flood.push(connect_from(1, server.address));
+        flood.push(connect_from(1, server.addr()));
         if n % 100 == 0 {
             list_on(&mut open[..1]);
         }
@@ -64,7 +64,7 @@ fn connections_over_the_limit_are_closed_at_accept() {
     wait_until("connections over the limit are closed", || {
         closed(&mut flood) == attempts - (limit - held)
     });
-    assert!(sockets(server.pid()) <= quiet + limit);
+    assert!(sockets(server.id()) <= quiet + limit);
     report_line!(
         "{attempts} connections beside {held} of {limit}: {} closed at accept",
         closed(&mut flood)
@@ -73,7 +73,7 @@ fn connections_over_the_limit_are_closed_at_accept() {
     // Once the flood has ended, new connections are accepted.
     drop(flood);
     wait_until("the flood's connections are gone", || {
-        sockets(server.pid()) <= quiet + held
+        sockets(server.id()) <= quiet + held
     });
     list_on(&mut open);
     let under_attack = honest.fetch_for(measuring_time());
@@ -94,9 +94,9 @@ fn flood_from_one_address_does_not_affect_others() {
     let server = workdir.server(&args);
     let honest = HonestClient::of(&server, &workdir);
     let baseline = honest.fetch_for(measuring_time());
-    let before = server.peak_memory();
+    let before = peak_memory(server.id()).unwrap();
     let mut flood: Vec<TcpStream> = (0..attempts)
-        .map(|_| connect_from(2, server.address))
+        .map(|_| connect_from(2, server.addr()))
         .collect();
     let under_attack = honest.fetch_for(measuring_time());
     wait_until("connections over the limit are closed", || {

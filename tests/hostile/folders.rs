@@ -228,8 +228,7 @@ fn w9_folders_of_a_server_make_nothing_but_pictures_in_the_output_folder() {
         let mut first = None;
         for _ in 0..2 {
             let args = [args, &["--out", "here"]].concat();
-            let ended = client(&workdir, address, &args);
-            assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+            client(&workdir, address, &args).0.assert_exit(0);
             assert_harmless(&workdir, &before, images.len());
             let mut now = contents(&workdir.path().join("here"));
             now.remove("client.log");
@@ -256,8 +255,9 @@ fn w9_a_server_can_make_a_client_create_31_folders_for_an_image_at_most() {
         .collect();
     let address = hostile_server(images);
     let workdir = WorkDir::of(&[]);
-    let ended = client(&workdir, address, &["--out", "here", "--batch"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    client(&workdir, address, "--out here --batch")
+        .0
+        .assert_exit(0);
     let found = contents(&workdir.path().join("here"));
     let folders = found.keys().filter(|name| name.ends_with('/')).count();
     assert_eq!(folders, count / 2 * 31);

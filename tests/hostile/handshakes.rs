@@ -15,7 +15,7 @@ use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::files::images_in;
 use crate::support::peer::Peer;
-use crate::support::process::{ServerProcess, WorkDir};
+use crate::support::process::{Process, WorkDir};
 use crate::support::tls::localhost;
 
 fn client_config(workdir: &WorkDir) -> Arc<rustls::ClientConfig> {
@@ -40,8 +40,8 @@ fn hello(workdir: &WorkDir) -> Vec<u8> {
 }
 
 /// A client at 127.0.0.`last` that lists the catalog over TLS.
-fn list_over_tls(last: u8, server: &ServerProcess, workdir: &WorkDir) {
-    let mut peer = Peer::on(connect_from(last, server.address)).tls(client_config(workdir));
+fn list_over_tls(last: u8, server: &Process, workdir: &WorkDir) {
+    let mut peer = Peer::on(connect_from(last, server.addr())).tls(client_config(workdir));
     peer.send([LIST, 1]);
     peer.expect(list_of(&images_in(&workdir.images())));
 }
@@ -59,12 +59,12 @@ fn is_answered(mut stream: &TcpStream) -> bool {
 #[test]
 fn t8_handshakes_that_wait_for_their_client_delay_no_other() {
     let workdir = WorkDir::samples();
-    let server = workdir.server(&["--max-handshakes", "1", "--compression-threshold", "0"]);
+    let server = workdir.server("--max-handshakes 1 --compression-threshold 0");
     let hello = hello(&workdir);
     // Some send half a ClientHello, some never answer the server's part.
     let slow: Vec<TcpStream> = (0..scale(40, 400))
         .map(|n| {
-            let mut stream = connect_from(2, server.address);
+            let mut stream = connect_from(2, server.addr());
             let length = if n % 2 == 0 {
                 hello.len() / 2
             } else {
@@ -96,22 +96,16 @@ fn t8_handshakes_that_wait_for_their_client_delay_no_other() {
 #[test]
 fn t8_handshakes_count_for_the_rate_limit() {
     let workdir = WorkDir::samples();
-    let server = workdir.server(&[
-        "--rate-limit",
-        "5",
-        "--rate-limit-window",
-        "1000",
-        "--compression-threshold",
-        "0",
-    ]);
+    let server =
+        workdir.server("--rate-limit 5 --rate-limit-window 1000 --compression-threshold 0");
     let hello = hello(&workdir);
     let answered = (0..20).filter(|_| {
-        let mut stream = connect_from(2, server.address);
+        let mut stream = connect_from(2, server.addr());
         stream.write_all(&hello).is_ok() && is_answered(&stream)
     });
     assert_eq!(answered.count(), 5);
     // Requests have a count of their own: five on one connection, after its handshake.
-    let mut peer = Peer::on(connect_from(3, server.address)).tls(client_config(&workdir));
+    let mut peer = Peer::on(connect_from(3, server.addr())).tls(client_config(&workdir));
     let list = list_of(&images_in(&workdir.images()));
     for _ in 0..5 {
         peer.send([LIST, 1]);
@@ -137,9 +131,9 @@ fn measure(established: &mut Peer, list: &[u8], time: Duration) -> (Duration, Du
 }
 
 /// Sends the ClientHello on new connections from 127.0.0.2, `at_once` at a time.
-fn replay(server: &ServerProcess, hello: &[u8], at_once: usize) -> usize {
+fn replay(server: &Process, hello: &[u8], at_once: usize) -> usize {
     let connect = |_| {
-        let mut stream = connect_from(2, server.address);
+        let mut stream = connect_from(2, server.addr());
         stream.write_all(hello).unwrap();
         stream
     };
@@ -168,8 +162,7 @@ fn t8_replayed_handshakes_of_one_address_are_answered_and_others_are_served() {
         let server = workdir.server(&[&args[..], limit].concat());
         let hello = hello(&workdir);
         let list = list_of(&images_in(&workdir.images()));
-        let mut established =
-            Peer::on(connect_from(3, server.address)).tls(client_config(&workdir));
+        let mut established = Peer::on(connect_from(3, server.addr())).tls(client_config(&workdir));
         let (median, high) = measure(&mut established, &list, time);
         report_line!("a request on an open connection: median {median:?}, 99 % within {high:?}");
         let (stop, handshakes) = (AtomicBool::new(false), AtomicUsize::new(0));

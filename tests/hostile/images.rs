@@ -130,24 +130,24 @@ fn r2_r4_w8_bombs_and_bad_frames_fail_individually_in_bounded_memory() {
     for args in [&[][..], &["-k"], &["-p", "3"]] {
         let _ = fs::remove_dir_all(workdir.output());
         let args = [&["--max-image-size", "8MiB"], args].concat();
-        let ended = client(&workdir, address, &args);
-        assert_eq!(ended.code, Some(3), "{ended:?}");
+        let (ended, used) = client(&workdir, address, &args);
+        ended.assert_exit(3);
         let files = workdir.fetched();
         let names: Vec<&str> = files.iter().map(|image| &*image.name).collect();
         assert_eq!(
             names,
             ["first.png", "last.png", "nested.tga"],
             "{}",
-            ended.output
+            ended.err
         );
         assert!(files[2].bytes == inner);
         report_line!(
             "{failed} bad images in {} as sent, {args:?}: {:.1} s, peak memory {}",
             Mib(sent_bytes as u64),
-            ended.elapsed.as_secs_f64(),
-            Mib(ended.peak),
+            used.elapsed.as_secs_f64(),
+            Mib(used.peak),
         );
-        assert!(ended.peak < MAX_MEMORY, "R3 R4: {}", Mib(ended.peak));
+        assert!(used.peak < MAX_MEMORY, "R3 R4: {}", Mib(used.peak));
     }
 }
 
@@ -281,8 +281,8 @@ fn r5_no_name_escapes_the_folder_or_is_hidden() {
     let before = listing();
     let address = hostile_server(images);
     for args in [&[][..], &["-k", "-p", "4"]] {
-        let ended = client(&workdir, address, args);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let (ended, used) = client(&workdir, address, args);
+        ended.assert_exit(0);
         assert_eq!(listing(), before, "a file was created beside the folder");
         assert_eq!(
             fs::read(&outside).unwrap(),
@@ -310,15 +310,15 @@ fn r5_no_name_escapes_the_folder_or_is_hidden() {
         assert!(hidden <= 1);
         // Printed names contain no escape sequences.
         assert!(
-            !ended.output.contains('\u{1b}'),
+            !ended.err.contains('\u{1b}'),
             "{}",
-            ended.output.escape_debug()
+            ended.err.escape_debug()
         );
         report_line!(
             "{} names, {args:?}: {} files, all inside; peak memory {}",
             names.len(),
             files.len(),
-            Mib(ended.peak)
+            Mib(used.peak)
         );
     }
 }

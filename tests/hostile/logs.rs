@@ -14,7 +14,7 @@ use super::{
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
-use crate::support::process::{ServerProcess, WorkDir, wait_until};
+use crate::support::process::{Process, WorkDir, peak_memory, wait_until};
 
 /// The most bytes of a line in the server's log.
 const LONGEST_LINE: usize = 4096 + 64;
@@ -72,8 +72,8 @@ fn send_once(address: SocketAddr, bytes: &[u8], patience: Duration) {
 }
 
 /// The server's log once it has said that it stopped.
-fn log_of(server: ServerProcess, workdir: &WorkDir) -> String {
-    assert_eq!(server.stop().code(), Some(0));
+fn log_of(server: Process, workdir: &WorkDir) -> String {
+    server.stop().assert_exit(0);
     let log = fs::read_to_string(workdir.server_log()).unwrap();
     assert!(log.lines().last().unwrap().contains("stopped"), "{log}");
     log
@@ -97,7 +97,7 @@ fn illegal_server_names_fill_no_log() {
         let workdir = WorkDir::samples();
         let server = workdir.server(level);
         for _ in 0..count {
-            send_once(server.address, &hello, TEST_TIMEOUT);
+            send_once(server.addr(), &hello, TEST_TIMEOUT);
         }
         let log = log_of(server, &workdir);
         report_line!(
@@ -113,23 +113,23 @@ fn illegal_server_names_fill_no_log() {
 }
 
 /// Floods the server with what it logs, at several levels.
-fn flood(server: &ServerProcess, workdir: &WorkDir, id: u64) {
+fn flood(server: &Process, workdir: &WorkDir, id: u64) {
     let patience = Duration::from_millis(500);
     let hello = hello_with_illegal_name();
     for _ in 0..scale(10, 200) {
-        send_once(server.address, &hello, patience);
+        send_once(server.addr(), &hello, patience);
     }
     // An image that cannot be read any more.
     let _ = fs::remove_file(workdir.images().join("gone.png"));
     for _ in 0..scale(300, 3_000) {
-        send_once(server.address, &get(0, &[id]), patience);
+        send_once(server.addr(), &get(0, &[id]), patience);
     }
     for _ in 0..scale(100, 1_000) {
-        send_once(server.address, b"GET / HTTP/1.1\r\n\r\n", patience);
+        send_once(server.addr(), b"GET / HTTP/1.1\r\n\r\n", patience);
     }
     // More connections than allowed.
     let flood: Vec<_> = (0..scale(60, 600))
-        .map(|_| TcpStream::connect(server.address).unwrap())
+        .map(|_| TcpStream::connect(server.addr()).unwrap())
         .collect();
     drop(flood);
 }
@@ -157,13 +157,13 @@ fn a_log_that_nobody_reads_does_not_stop_the_server() {
         flood(&server, &workdir, gone.id);
         fs::write(honest_images.join("gone.png"), b"\x89PNG soon gone").unwrap();
         wait_until("connections of the flood are closed", || {
-            let mut peer = Peer::on(TcpStream::connect(server.address).unwrap());
+            let mut peer = Peer::on(TcpStream::connect(server.addr()).unwrap());
             peer.try_send([LIST, KEEP]).is_ok() && peer.read_up_to_or_gone(4) == b"JTPL"
         });
         let time = honest.fetch();
         let since = Instant::now();
-        let memory = server.peak_memory();
-        assert_eq!(server.stop().code(), Some(0), "{level:?}");
+        let memory = peak_memory(server.id()).unwrap();
+        server.stop().assert_exit(0);
         let end = since.elapsed();
         report_line!(
             "a log that nobody reads, {level:?}: honest client {:.1} ms, end after {:.1} s, peak memory {}",
@@ -194,7 +194,7 @@ fn a_server_whose_log_is_blocked_starts_serves_and_ends() {
     let honest = HonestClient::of(&server, &workdir);
     honest.fetch();
     let since = Instant::now();
-    assert_eq!(server.stop().code(), Some(0));
+    server.stop().assert_exit(0);
     assert!(since.elapsed() < QUICK_END, "{:?}", since.elapsed());
 }
 
@@ -204,7 +204,7 @@ fn a_server_whose_stdout_is_blocked_starts_serves_and_ends() {
     let (stdout, _reader) = full_stream();
     let log = fs::File::create(workdir.server_log()).unwrap();
     let mut server = workdir
-        .command("server", &["--bind", "127.0.0.1:0", "--no-tls"])
+        .command("server", "--bind 127.0.0.1:0 --no-tls")
         .stdout(stdout)
         .stderr(log)
         .spawn()
@@ -233,7 +233,7 @@ fn a_server_that_fails_with_a_blocked_log_ends() {
     let workdir = WorkDir::samples();
     let (stderr, _reader) = full_stream();
     let mut child = workdir
-        .command("server", &["--images", "nowhere"])
+        .command("server", "--images nowhere")
         .stderr(stderr)
         .spawn()
         .unwrap();
@@ -249,7 +249,7 @@ fn dropped_log_lines_are_counted_once_the_log_is_read_again() {
         let args = [&["--no-tls", "-vv"], format].concat();
         let server = workdir.server_with_stderr(&args, stderr);
         // More lines than the queue holds.
-        let mut peer = TcpStream::connect(server.address).unwrap();
+        let mut peer = TcpStream::connect(server.addr()).unwrap();
         let requests = get(KEEP, &[7]).repeat(scale(20_000, 100_000));
         let mut answers = peer.try_clone().unwrap();
         let reading = std::thread::spawn(move || answers.read_to_end(&mut Vec::new()));
@@ -272,7 +272,7 @@ fn dropped_log_lines_are_counted_once_the_log_is_read_again() {
         assert!(log.len() < 4 << 20, "{}", Mib(log.len() as u64));
         // Reads the rest, so that the server can write it.
         let rest = std::thread::spawn(move || reader.read_to_end(&mut Vec::new()));
-        assert_eq!(server.stop().code(), Some(0));
+        server.stop().assert_exit(0);
         rest.join().unwrap().unwrap();
     }
 }
@@ -300,10 +300,10 @@ fn file_names_forge_no_lines_in_the_servers_log() {
         fs::remove_file(workdir.images().join(&image.name)).unwrap();
     }
     let request = get(0, &[image.id]);
-    send_once(server.address, &request, TEST_TIMEOUT);
+    send_once(server.addr(), &request, TEST_TIMEOUT);
     let count = scale(100, 1_000);
     for _ in 0..count {
-        send_once(server.address, &get(0, &[other.id]), TEST_TIMEOUT);
+        send_once(server.addr(), &get(0, &[other.id]), TEST_TIMEOUT);
     }
     let log = log_of(server, &workdir);
     let unsent = log
@@ -354,14 +354,14 @@ fn a_long_error_message_of_a_server_is_cut() {
             &["--list", "--retries", "0", "-vv"],
         ] {
             let workdir = WorkDir::of(&[]);
-            let ended = client(&workdir, address, args);
-            report_line!("{args:?}: {} bytes of messages", ended.output.len());
-            assert!(ended.output.len() < 16 * 1024, "{}", ended.output.len());
-            assert!(ended.output.contains("more bytes)"), "{}", ended.output);
-            assert_escaped(&ended.output);
-            let lines = ended.output.lines();
+            let (ended, _) = client(&workdir, address, args);
+            report_line!("{args:?}: {} bytes of messages", ended.err.len());
+            assert!(ended.err.len() < 16 * 1024, "{}", ended.err.len());
+            assert!(ended.err.contains("more bytes)"), "{}", ended.err);
+            assert_escaped(&ended.err);
+            let lines = ended.err.lines();
             let errors = lines.filter(|line| line.starts_with("error:")).count();
-            assert_eq!(errors, 1, "{}", ended.output);
+            assert_eq!(errors, 1, "{}", ended.err);
         }
     }
 }
@@ -415,20 +415,20 @@ fn failing_images_print_twenty_lines_and_a_count() {
     ];
     for (kind, address) in servers {
         let workdir = WorkDir::of(&[]);
-        let ended = client(&workdir, address, &["--retries", "1"]);
+        let (ended, used) = client(&workdir, address, "--retries 1");
         report_line!(
             "{count} images {kind}: {} bytes of messages in {:.1} s",
-            ended.output.len(),
-            ended.elapsed.as_secs_f64()
+            ended.err.len(),
+            used.elapsed.as_secs_f64()
         );
-        assert_eq!(ended.code, Some(3), "{}", ended.output);
-        let lines = ended.output.lines();
+        assert_eq!(ended.code, Some(3), "{}", ended.err);
+        let lines = ended.err.lines();
         let failed = lines.filter(|line| line.starts_with("failed: ")).count();
-        assert_eq!(failed, 20, "{kind}: {} bytes", ended.output.len());
-        assert!(ended.output.len() < FLOOD_LOG, "{}", ended.output.len());
+        assert_eq!(failed, 20, "{kind}: {} bytes", ended.err.len());
+        assert!(ended.err.len() < FLOOD_LOG, "{}", ended.err.len());
         let more = format!("{} more images failed", grouped(count - 20));
-        assert!(ended.output.contains(&more), "{more}: {}", ended.output);
-        assert_escaped(&ended.output);
+        assert!(ended.err.contains(&more), "{more}: {}", ended.err);
+        assert_escaped(&ended.err);
     }
 }
 

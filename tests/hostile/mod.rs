@@ -24,7 +24,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ use tokio::runtime::Runtime;
 use crate::support::bytes::*;
 use crate::support::files::images_in;
 use crate::support::peer::Peer;
-use crate::support::process::{ServerProcess, WorkDir, peak_memory};
+use crate::support::process::{Args, Output, Process, WorkDir, peak_memory};
 
 /// Whether this is a run at full scale.
 pub(crate) fn is_full() -> bool {
@@ -85,9 +85,9 @@ pub(crate) struct FetchTimes {
 
 impl HonestClient {
     /// For a server that compresses nothing.
-    pub(crate) fn of(server: &ServerProcess, workdir: &WorkDir) -> HonestClient {
+    pub(crate) fn of(server: &Process, workdir: &WorkDir) -> HonestClient {
         HonestClient {
-            address: server.address,
+            address: server.addr(),
             expected: images_of(b"JTPG", &images_in(&workdir.images())),
         }
     }
@@ -147,14 +147,14 @@ pub(crate) fn measuring_time() -> Duration {
 /// Prints the report line of an attack on a server.
 pub(crate) fn report(
     what: &str,
-    server: &ServerProcess,
+    server: &Process,
     before: u64,
     baseline: FetchTimes,
     under_attack: FetchTimes,
 ) {
     report_line!(
         "{what}: peak memory {} (before: {}); honest client: {under_attack}; {:.2} times as long as without attack",
-        Mib(server.peak_memory()),
+        Mib(peak_memory(server.id()).unwrap()),
         Mib(before),
         under_attack.ratio(baseline),
     );
@@ -182,51 +182,34 @@ pub(crate) fn sockets(pid: u32) -> usize {
         .count()
 }
 
-/// The result of a program whose memory was measured.
-#[derive(Debug)]
-pub(crate) struct MeasuredRun {
-    pub(crate) code: Option<i32>,
-    pub(crate) output: String,
-    pub(crate) peak: u64,
-    pub(crate) elapsed: Duration,
-}
-
-/// Runs `client` to its end and measures its memory.
+/// Runs `client` to its end. Returns its output, what was measured: its peak memory and the time.
 #[track_caller]
-pub(crate) fn client(workdir: &WorkDir, address: SocketAddr, args: &[&str]) -> MeasuredRun {
-    let address = address.to_string();
-    let args = [&["--addr", &*address], args].concat();
-    let log = workdir.path().join("client.log");
-    let child = workdir
-        .command("client", &args)
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    measure(child, || fs::read_to_string(&log).unwrap())
-}
-
-fn measure(mut child: Child, output: impl FnOnce() -> String) -> MeasuredRun {
+pub(crate) fn client(
+    workdir: &WorkDir,
+    address: SocketAddr,
+    args: &(impl Args + ?Sized),
+) -> (Output, Measured) {
+    let mut command = workdir.client_command(address, args);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut client = Process::spawn(command);
     let start = Instant::now();
     let mut peak = 0;
-    let code = loop {
-        peak = peak.max(peak_memory(child.id()).unwrap_or(0));
-        if let Some(status) = child.try_wait().unwrap() {
-            break status.code();
-        }
-        if start.elapsed() > Duration::from_secs(300) {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!("the client does not end: {}", output());
-        }
+    while !client.has_ended() {
+        peak = peak.max(peak_memory(client.id()).unwrap_or(0));
+        let is_late = start.elapsed() > Duration::from_secs(300);
+        assert!(!is_late, "the client does not end: {}", client.printed());
         std::thread::sleep(Duration::from_millis(2));
-    };
-    MeasuredRun {
-        code,
-        output: output(),
-        peak,
-        elapsed: start.elapsed(),
     }
+    let elapsed = start.elapsed();
+    (client.wait(), Measured { peak, elapsed })
+}
+
+/// What a client took.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// Bytes.
+    pub(crate) peak: u64,
+    pub(crate) elapsed: Duration,
 }
 
 /// A request as read by a scripted server.

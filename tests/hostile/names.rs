@@ -172,8 +172,7 @@ fn r5_names_of_a_server_replace_and_make_nothing_but_pictures() {
         // The second run finds what the first one has made.
         for _ in 0..2 {
             let args = [args, &["--out", "here"]].concat();
-            let ended = client(&workdir, address, &args);
-            assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+            client(&workdir, address, &args).0.assert_exit(0);
             assert_harmless(&workdir, &before, images.len());
         }
     }
@@ -230,14 +229,14 @@ fn r5_names_in_events_of_a_server_replace_and_make_nothing_but_pictures() {
     for args in [&["--watch"][..], &["--watch", "--batch"]] {
         let (workdir, before) = prepare();
         let args = [args, &["--out", "here"]].concat();
-        let mut watcher = workdir.start_client(address, &args);
+        let watcher = workdir.start_client(address, &args);
         wait_until("all images have come", || {
             let is_visible = |name: &String| !name.starts_with(".jtp-");
             let found = contents(&folder(&workdir));
             found.keys().filter(|name| is_visible(name)).count() == count + before.len()
         });
         watcher.signal(rustix::process::Signal::INT);
-        watcher.end();
+        watcher.wait();
         assert_harmless(&workdir, &before, count);
     }
 }
@@ -253,8 +252,7 @@ fn r5_a_replaced_picture_keeps_its_mode() {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let image = HostileImage::raw("a.png", &vec![7; length]);
             let address = hostile_server(vec![image]);
-            let ended = client(&workdir, address, &["--out", "."]);
-            assert_eq!(ended.code, Some(0), "{ended:?}");
+            client(&workdir, address, "--out .").0.assert_exit(0);
             let found = &contents(workdir.path())["a.png"];
             assert_eq!((found.0, found.1.len()), (mode, length), "{mode:o}");
         }
@@ -285,8 +283,7 @@ fn r5_a_disk_image_stays_and_an_image_of_its_name_gets_its_id_as_a_suffix() {
             }
         };
         for _ in 0..3 {
-            let ended = client(&workdir, address, &args);
-            assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+            client(&workdir, address, &args).0.assert_exit(0);
             let mut found = contents(workdir.path());
             found.retain(|name, _| name.ends_with(".img"));
             assert_eq!(found.len(), 3, "{args:?}: {:?}", found.keys());
@@ -307,8 +304,7 @@ fn r5_a_disk_image_longer_than_any_image_stays() {
         let image = HostileImage::raw("disk", b"of the server");
         let address = hostile_server(vec![image]);
         let args = [args, &["--out", "."]].concat();
-        let ended = client(&workdir, address, &args);
-        assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+        client(&workdir, address, &args).0.assert_exit(0);
         assert_eq!(fs::metadata(path).unwrap().len(), 5 << 30, "{args:?}");
     }
 }

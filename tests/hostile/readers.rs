@@ -6,7 +6,7 @@ use super::{HonestClient, Mib, is_full, measuring_time, report, report_line, sca
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, wait_until};
+use crate::support::process::{WorkDir, peak_memory, wait_until};
 
 #[test]
 fn t4_c6_stalled_readers_need_bounded_memory_and_are_closed() {
@@ -14,16 +14,16 @@ fn t4_c6_stalled_readers_need_bounded_memory_and_are_closed() {
         .map(|n| TestImage::new(&format!("{n}.png"), noise(1 << 20, n)))
         .collect();
     let workdir = WorkDir::of(&images);
-    let server = workdir.server(&["--no-tls", "--compression-threshold", "0"]);
-    let quiet = sockets(server.pid());
+    let server = workdir.server("--no-tls --compression-threshold 0");
+    let quiet = sockets(server.id());
     let honest = HonestClient::of(&server, &workdir);
     let baseline = honest.fetch_for(measuring_time());
-    let before = server.peak_memory();
+    let before = peak_memory(server.id()).unwrap();
     let count = scale(20, 300);
     let start = Instant::now();
     let stopped: Vec<Peer> = (0..count)
         .map(|n| {
-            let mut peer = Peer::connect(server.address);
+            let mut peer = Peer::connect(server.addr());
             match n % 3 {
                 // Some half-close, which does not abort the response. // T5
                 0 => {
@@ -48,9 +48,13 @@ fn t4_c6_stalled_readers_need_bounded_memory_and_are_closed() {
     // Each connection's buffers, two small pieces of a body, and a piece of the next image; at most 64 have large pieces.
     let most = before + (64 * (1 << 20)).min(count as u64 * (1 << 20)) + count as u64 * (160 << 10);
     let most = most + (16 << 20);
-    assert!(server.peak_memory() < most, "{}", Mib(server.peak_memory()));
+    assert!(
+        peak_memory(server.id()).unwrap() < most,
+        "{}",
+        Mib(peak_memory(server.id()).unwrap())
+    );
     if is_full() {
-        while sockets(server.pid()) > quiet {
+        while sockets(server.id()) > quiet {
             assert!(start.elapsed() < Duration::from_secs(60), "T4: not closed");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -60,7 +64,7 @@ fn t4_c6_stalled_readers_need_bounded_memory_and_are_closed() {
     } else {
         drop(stopped);
         wait_until("all connections are closed", || {
-            sockets(server.pid()) <= quiet
+            sockets(server.id()) <= quiet
         });
     }
     honest.fetch();

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{HonestClient, is_full, measuring_time, report, report_line, runtime, scale, sockets};
 use crate::support::bytes::*;
-use crate::support::process::{WorkDir, wait_until};
+use crate::support::process::{WorkDir, peak_memory, wait_until};
 
 struct Case {
     what: &'static str,
@@ -98,24 +98,24 @@ fn t4_n3_slow_senders_are_closed_and_do_not_delay_others() {
         "0",
     ];
     let server = workdir.server(&args);
-    let quiet = sockets(server.pid());
+    let quiet = sockets(server.id());
     let honest = HonestClient::of(&server, &workdir);
     let baseline = honest.fetch_for(measuring_time());
-    let before = server.peak_memory();
+    let before = peak_memory(server.id()).unwrap();
     let runtime = runtime();
     let count = scale(4, 100);
     let groups: Vec<_> = cases()
         .into_iter()
         .map(|case| {
             let attackers: Vec<_> = (0..count)
-                .map(|_| runtime.spawn(attack(server.address, case.sends.clone(), case.sends_more)))
+                .map(|_| runtime.spawn(attack(server.addr(), case.sends.clone(), case.sends_more)))
                 .collect();
             (case, attackers)
         })
         .collect();
     let all = groups.len() * count;
     wait_until("all attackers are connected", || {
-        sockets(server.pid()) >= quiet + all
+        sockets(server.id()) >= quiet + all
     });
     let under_attack = honest.fetch_for(measuring_time());
     report(
@@ -147,10 +147,10 @@ fn t4_n3_slow_senders_are_closed_and_do_not_delay_others() {
             );
         }
         wait_until("all connections are closed", || {
-            sockets(server.pid()) <= quiet
+            sockets(server.id()) <= quiet
         });
     } else {
         // S16: they do not delay the shutdown either.
-        assert_eq!(server.stop().code(), Some(0));
+        server.stop().assert_exit(0);
     }
 }

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::{HonestClient, Mib, measuring_time, report, report_line, scale, sockets};
 use crate::support::TEST_TIMEOUT;
-use crate::support::process::{ServerProcess, WorkDir, wait_until};
+use crate::support::process::{Process, WorkDir, peak_memory, wait_until};
 
 /// A TLS record with arbitrary content.
 fn record(kind: u8, length: u16, body: &[u8]) -> Vec<u8> {
@@ -20,8 +20,8 @@ fn record(kind: u8, length: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Sends everything and reads until the server closes; returns the number of bytes received.
-fn until_closed(server: &ServerProcess, pieces: impl IntoIterator<Item = Vec<u8>>) -> usize {
-    let mut stream = TcpStream::connect(server.address).unwrap();
+fn until_closed(server: &Process, pieces: impl IntoIterator<Item = Vec<u8>>) -> usize {
+    let mut stream = TcpStream::connect(server.addr()).unwrap();
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
     for piece in pieces {
@@ -46,10 +46,10 @@ fn until_closed(server: &ServerProcess, pieces: impl IntoIterator<Item = Vec<u8>
 #[test]
 fn t1_broken_and_oversized_records_end_the_connection() {
     let workdir = WorkDir::samples();
-    let server = workdir.server(&["--compression-threshold", "0"]);
+    let server = workdir.server("--compression-threshold 0");
     let honest = HonestClient::of(&server, &workdir);
     let baseline = honest.fetch_for(measuring_time());
-    let before = server.peak_memory();
+    let before = peak_memory(server.id()).unwrap();
     let count = scale(10, 300);
     let cases: [(&str, Vec<Vec<u8>>); 7] = [
         (
@@ -87,14 +87,14 @@ fn t1_broken_and_oversized_records_end_the_connection() {
     let under_attack = honest.fetch_for(measuring_time());
     report("afterwards", &server, before, baseline, under_attack);
     assert!(
-        server.peak_memory() < before + (16 << 20),
+        peak_memory(server.id()).unwrap() < before + (16 << 20),
         "{}",
-        Mib(server.peak_memory())
+        Mib(peak_memory(server.id()).unwrap())
     );
 }
 
 /// A TLS 1.2 client session with its keys extracted, to send records that no library sends.
-fn session(server: &ServerProcess, workdir: &WorkDir) -> (TcpStream, LessSafeKey, [u8; 4], u64) {
+fn session(server: &Process, workdir: &WorkDir) -> (TcpStream, LessSafeKey, [u8; 4], u64) {
     let certificate = CertificateDer::from_pem_file(workdir.path().join("cert.pem")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
@@ -110,7 +110,7 @@ fn session(server: &ServerProcess, workdir: &WorkDir) -> (TcpStream, LessSafeKey
     config.enable_secret_extraction = true;
     let name = ServerName::try_from("localhost").unwrap();
     let mut session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = TcpStream::connect(server.address).unwrap();
+    let mut stream = TcpStream::connect(server.addr()).unwrap();
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     while session.is_handshaking() || session.wants_write() {
         session.complete_io(&mut stream).unwrap();
@@ -140,11 +140,11 @@ fn sealed(key: &LessSafeKey, salt: [u8; 4], sequence: u64, kind: u8, plain: &[u8
 #[test]
 fn t1_renegotiation_in_tls_1_2_is_refused() {
     let workdir = WorkDir::samples();
-    let server = workdir.server(&["--compression-threshold", "0"]);
-    let quiet = sockets(server.pid());
+    let server = workdir.server("--compression-threshold 0");
+    let quiet = sockets(server.id());
     let honest = HonestClient::of(&server, &workdir);
     let baseline = honest.fetch_for(measuring_time());
-    let before = server.peak_memory();
+    let before = peak_memory(server.id()).unwrap();
     // ClientHello: TLS 1.2, no session, one cipher suite, no compression.
     let body = [&[3, 3][..], &[9; 32], &[0, 0, 2, 0xc0, 0x2b, 1, 0]].concat();
     let hello = [&[1, 0, 0, u8::try_from(body.len()).unwrap()][..], &body].concat();
@@ -174,7 +174,7 @@ fn t1_renegotiation_in_tls_1_2_is_refused() {
         let _ = stream.read_to_end(&mut rest);
         answers.push(rest.len());
     }
-    wait_until("all are closed", || sockets(server.pid()) <= quiet);
+    wait_until("all are closed", || sockets(server.id()) <= quiet);
     let most = answers.iter().max().unwrap();
     report_line!("{count} connections that request renegotiation repeatedly: all closed");
     // The catalog and some alerts, but no second ServerHello with a certificate.
@@ -182,8 +182,8 @@ fn t1_renegotiation_in_tls_1_2_is_refused() {
     let under_attack = honest.fetch_for(measuring_time());
     report("afterwards", &server, before, baseline, under_attack);
     assert!(
-        server.peak_memory() < before + (16 << 20),
+        peak_memory(server.id()).unwrap() < before + (16 << 20),
         "{}",
-        Mib(server.peak_memory())
+        Mib(peak_memory(server.id()).unwrap())
     );
 }

@@ -116,7 +116,7 @@ fn cut() {
     let quiet_workdir = WorkDir::of(&images);
     let args = ["--no-tls", "--compression-threshold", "0"];
     let (server, quiet_server) = (workdir.server(&args), quiet_workdir.server(&args));
-    let quiet = sockets(server.pid());
+    let quiet = sockets(server.id());
     let count = scale(4, 50);
     let connect_peers = |server: SocketAddr, sends: &[u8]| -> Vec<Peer> {
         let peer = |_| {
@@ -140,15 +140,15 @@ fn cut() {
     let mut groups: Vec<(&str, u64, Vec<Peer>)> = Vec::new();
     for (n, (what, sends, deadline)) in cases.into_iter().enumerate() {
         let server = if n < 5 { &server } else { &quiet_server };
-        groups.push((what, deadline, connect_peers(server.address, sends)));
+        groups.push((what, deadline, connect_peers(server.addr(), sends)));
     }
     wait_until("all peers are connected", || {
-        sockets(server.pid()) == quiet + 5 * count && sockets(quiet_server.pid()) == quiet + count
+        sockets(server.id()) == quiet + 5 * count && sockets(quiet_server.id()) == quiet + count
     });
     let start = Instant::now();
     loopback("down");
     let moment = Duration::from_millis(200);
-    let connected = TcpStream::connect_timeout(&server.address, moment);
+    let connected = TcpStream::connect_timeout(&server.addr(), moment);
     assert!(connected.is_err(), "the network is down");
     workdir.add("new.png", &noise(1_000, 9));
     // The number of kinds that remain connected.
@@ -160,7 +160,7 @@ fn cut() {
         } else {
             (&quiet_server, quiet)
         };
-        while sockets(server.pid()) > after {
+        while sockets(server.id()) > after {
             let late = start.elapsed() > Duration::from_secs(deadline + 20);
             assert!(!late, "T4: {what} is still connected");
             thread::sleep(Duration::from_millis(20));

@@ -7,13 +7,13 @@ use super::{
 };
 use crate::support::bytes::*;
 use crate::support::peer::{Peer, await_read};
-use crate::support::process::{ServerProcess, WorkDir, wait_until};
+use crate::support::process::{Process, WorkDir, peak_memory, wait_until};
 
 /// Connections from 127.0.0.2 that watch, or try to.
-fn flood(server: &ServerProcess, count: usize) -> Vec<TcpStream> {
+fn flood(server: &Process, count: usize) -> Vec<TcpStream> {
     (0..count)
         .map(|_| {
-            let stream = connect_from(2, server.address);
+            let stream = connect_from(2, server.addr());
             // Those over a limit may be closed before this.
             let _ = Peer::on(stream.try_clone().unwrap()).try_send(WATCH);
             stream
@@ -30,15 +30,15 @@ fn t8_watchers_of_one_address_do_not_lock_others_out() {
     }
     let (count, allowed) = (scale(200, 4_096), scale(8, 512));
     let server = workdir.server(&args);
-    let quiet = sockets(server.pid());
+    let quiet = sockets(server.id());
     let honest = HonestClient::of(&server, &workdir);
     let baseline = honest.fetch_for(measuring_time());
-    let before = server.peak_memory();
+    let before = peak_memory(server.id()).unwrap();
     let flood = flood(&server, count);
     wait_until("the server has seen the flood", || {
-        sockets(server.pid()) == quiet + allowed
+        sockets(server.id()) == quiet + allowed
     });
-    let mut watcher = Peer::on(connect_from(3, server.address));
+    let mut watcher = Peer::on(connect_from(3, server.addr()));
     watcher.send(WATCH);
     let under_attack = honest.fetch_for(measuring_time());
     report(
@@ -71,7 +71,7 @@ fn t8_over_the_limit_the_address_with_the_most_watchers_loses_its_oldest() {
         &limit_arg,
     ]);
     let mut early: Vec<Peer> = (3..6)
-        .map(|last| Peer::on(connect_from(last, server.address)))
+        .map(|last| Peer::on(connect_from(last, server.addr())))
         .collect();
     for peer in &mut early {
         peer.send_and_be_read(WATCH);
@@ -79,7 +79,7 @@ fn t8_over_the_limit_the_address_with_the_most_watchers_loses_its_oldest() {
     let flood = flood(&server, count);
     flood.iter().for_each(await_read);
     // Connected after the limit was reached.
-    let mut late = Peer::on(connect_from(6, server.address));
+    let mut late = Peer::on(connect_from(6, server.addr()));
     late.send_and_be_read(WATCH);
     let new = workdir.add("new.png", b"a new image");
     let expect_event = |peer: &mut Peer| {

@@ -9,8 +9,8 @@ use jtp_core::FOLDER_SEPARATOR;
 
 use super::server::DEADLINE;
 use super::tree::{self, Catalog};
-use crate::everyday::Running;
-use crate::support::process::{ProgramOutput, WorkDir};
+use crate::everyday::start_client;
+use crate::support::process::{Output, Process, WorkDir};
 
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub(super) struct Client {
     args: Vec<String>,
     pub(super) out: PathBuf,
     backup: Option<PathBuf>,
-    pub(super) running: Option<Running>,
+    pub(super) running: Option<Process>,
     /// The network or the server failed while it ran.
     pub(super) disturbed: bool,
     pub(super) stopped: bool,
@@ -126,7 +126,7 @@ impl Client {
     pub(super) fn start(&mut self, workdir: &WorkDir, address: SocketAddr) {
         let args: Vec<&str> = self.args.iter().map(|arg| &**arg).collect();
         self.disturbed = false;
-        self.running = Some(Running::client(workdir, address, &args));
+        self.running = Some(start_client(workdir, address, &args));
     }
 
     /// SIGKILL.
@@ -236,8 +236,8 @@ impl Client {
     pub(super) fn await_watched(&mut self, listed: &Catalog, harmed: &HashSet<u64>) {
         let start = std::time::Instant::now();
         loop {
-            let ended = self.running.as_mut().is_none_or(Running::has_ended);
-            let output = self.running.as_ref().map(Running::output);
+            let ended = self.running.as_mut().is_none_or(Process::has_ended);
+            let output = self.running.as_ref().map(Process::printed);
             assert!(!ended, "{} has ended: {output:?}", self.description());
             let ids: HashSet<u64> = tree::content(&self.out).into_values().collect();
             let wanted = |id: &u64| !ids.contains(id) && !harmed.contains(id);
@@ -313,12 +313,7 @@ impl Client {
     }
 
     /// The last line says what was fetched.
-    fn check_counts(
-        &self,
-        before: &BTreeMap<PathBuf, u64>,
-        listed: &Catalog,
-        output: &ProgramOutput,
-    ) {
+    fn check_counts(&self, before: &BTreeMap<PathBuf, u64>, listed: &Catalog, output: &Output) {
         let held: HashSet<u64> = before.values().copied().collect();
         let new = listed
             .iter()
@@ -420,15 +415,15 @@ fn certain_paths(listed: &Catalog, flat: bool) -> Vec<(PathBuf, u64)> {
 }
 
 /// Waits for the end of a client, for longer than the client waits for a server.
-fn end(mut running: Running) -> ProgramOutput {
+fn end(mut running: Process) -> Output {
     let start = std::time::Instant::now();
     while !running.has_ended() {
         assert!(
             start.elapsed() < DEADLINE * 3,
             "the client does not end: {}",
-            running.output()
+            running.printed()
         );
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    running.end()
+    running.wait()
 }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::tree::{Catalog, Shared};
 use crate::support::bytes::{LIST, LIST_AND_GET, ZSTD, id_of};
 use crate::support::peer::Peer;
-use crate::support::process::{ServerProcess, WorkDir};
+use crate::support::process::{Process, WorkDir};
 use crate::support::proxy::Proxy;
 
 /// How long a condition may take to become true. A server finds most changes within 2 s, but a file that was changed
@@ -21,7 +21,7 @@ pub(super) struct Server {
     args: Vec<&'static str>,
     pub(super) recursive: bool,
     pub(super) tls: bool,
-    process: Option<ServerProcess>,
+    process: Option<Process>,
     stopped: bool,
     network: Proxy,
     /// File descriptors and memory in bytes at the first quiet point of this process.
@@ -31,7 +31,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn start(workdir: &WorkDir, args: Vec<&'static str>) -> Server {
         let process = spawn(workdir, &args);
-        let network = Proxy::start(process.address, u64::MAX);
+        let network = Proxy::start(process.addr(), u64::MAX);
         Server {
             recursive: args.contains(&"--recursive"),
             tls: !args.contains(&"--no-tls"),
@@ -54,7 +54,7 @@ impl Server {
 
     pub(super) fn kill(&mut self) {
         if let Some(process) = self.process.take() {
-            process.kill();
+            drop(process);
         }
         self.stopped = false;
     }
@@ -63,8 +63,7 @@ impl Server {
     pub(super) fn end(&mut self) {
         self.go_on();
         if let Some(process) = self.process.take() {
-            let status = process.stop();
-            assert_eq!(status.code(), Some(0), "the server after SIGTERM");
+            process.stop().assert_exit(0);
         }
     }
 
@@ -100,13 +99,13 @@ impl Server {
             self.first_use = None;
             spawn(workdir, &self.args)
         });
-        self.network.open(process.address);
+        self.network.open(process.addr());
     }
 
     /// Waits until the server lists and sends exactly the images of its folder; returns the list and the time that it took.
     pub(super) fn await_catalog(&self, workdir: &WorkDir) -> (Catalog, Duration) {
         let shared = Shared::of(&workdir.images(), self.recursive);
-        let address = self.process.as_ref().unwrap().address;
+        let address = self.process.as_ref().unwrap().addr();
         let start = Instant::now();
         loop {
             let listed = catalog(address);
@@ -142,23 +141,23 @@ impl Server {
     }
 }
 
-fn pid(process: &ServerProcess) -> Pid {
-    Pid::from_raw(i32::try_from(process.pid()).unwrap()).unwrap()
+fn pid(process: &Process) -> Pid {
+    Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap()
 }
 
-fn descriptors(process: &ServerProcess) -> usize {
-    let folder = PathBuf::from(format!("/proc/{}/fd", process.pid()));
+fn descriptors(process: &Process) -> usize {
+    let folder = PathBuf::from(format!("/proc/{}/fd", process.id()));
     std::fs::read_dir(folder).unwrap().count()
 }
 
-fn memory(process: &ServerProcess) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+fn memory(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.unwrap().trim().trim_end_matches(" kB");
     kib.parse::<u64>().unwrap() * 1024
 }
 
-fn spawn(workdir: &WorkDir, args: &[&str]) -> ServerProcess {
+fn spawn(workdir: &WorkDir, args: &[&str]) -> Process {
     let log = OpenOptions::new()
         .append(true)
         .create(true)

@@ -7,7 +7,6 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod secure;
 pub(crate) mod serve;
-pub(crate) mod signal;
 pub(crate) mod tls;
 
 use std::time::Duration;

@@ -1,18 +1,15 @@
 //! The programs `server` and `client` as processes.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-pub(crate) use jtp_kit::wait_until;
+pub(crate) use jtp_kit::{Args, Output, Process, wait_until};
 
 use super::bytes::TestImage;
 use super::files;
-use super::signal;
-pub(crate) use super::signal::Signal;
 
 /// The path of a program, built with the profile of the tests. (Cargo gives a test only the paths of its own
 /// package's programs.) `JTP_PROGRAMS` is a folder with programs that were built already, for a machine without cargo.
@@ -110,10 +107,10 @@ impl WorkDir {
     }
 
     /// A command that runs a program in this folder.
-    pub(crate) fn command(&self, name: &str, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, name: &str, args: &(impl Args + ?Sized)) -> Command {
         let mut command = Command::new(program(name));
-        signal::prepare(&mut command)
-            .args(args)
+        command
+            .args(args.list())
             .current_dir(self.0.path())
             .env("HOME", self.0.path())
             .env("XDG_CACHE_HOME", self.0.path().join("cache"))
@@ -125,36 +122,19 @@ impl WorkDir {
 
     /// Starts `server` on a free port of 127.0.0.1, serving `images`, and waits until it listens. Its log goes to the
     /// file `server.log`.
-    pub(crate) fn server(&self, args: &[&str]) -> ServerProcess {
+    pub(crate) fn server(&self, args: &(impl Args + ?Sized)) -> Process {
         self.server_with_stderr(args, File::create(self.server_log()).unwrap())
     }
 
     /// Like [`server`](WorkDir::server), with a stderr of the test's choice.
     pub(crate) fn server_with_stderr(
         &self,
-        args: &[&str],
+        args: &(impl Args + ?Sized),
         stderr: impl Into<Stdio>,
-    ) -> ServerProcess {
-        let args = [&["--bind", "127.0.0.1:0"], args].concat();
-        let mut child = self
-            .command("server", &args)
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on ");
-        let Some(address) = address.and_then(|address| address.parse().ok()) else {
-            let log = fs::read_to_string(self.server_log());
-            panic!("{line:?}: {log:?}");
-        };
-        ServerProcess {
-            child,
-            address,
-            _stdout: stdout,
-        }
+    ) -> Process {
+        let mut command = self.command("server", "--bind 127.0.0.1:0");
+        command.args(args.list()).stderr(stderr);
+        Process::listening_with_stderr(command)
     }
 
     pub(crate) fn server_log(&self) -> PathBuf {
@@ -163,24 +143,25 @@ impl WorkDir {
 
     /// Runs `client` to its end; it fills `output`.
     #[track_caller]
-    pub(crate) fn client(&self, address: SocketAddr, args: &[&str]) -> ProgramOutput {
-        let address = address.to_string();
-        let args = [&["--addr", &*address], args].concat();
-        let output = self.command("client", &args).output().unwrap();
-        ProgramOutput {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+    pub(crate) fn client(&self, address: SocketAddr, args: &(impl Args + ?Sized)) -> Output {
+        Output::of(&mut self.client_command(address, args))
     }
 
-    /// Starts `client`.
-    pub(crate) fn start_client(&self, address: SocketAddr, args: &[&str]) -> ClientProcess {
-        let address = address.to_string();
-        let args = [&["--addr", &*address], args].concat();
-        let mut command = self.command("client", &args);
+    /// Starts `client`, whose output nobody reads.
+    pub(crate) fn start_client(&self, address: SocketAddr, args: &(impl Args + ?Sized)) -> Process {
+        let mut command = self.client_command(address, args);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        ClientProcess(command.spawn().unwrap())
+        Process::spawn(command)
+    }
+
+    pub(crate) fn client_command(
+        &self,
+        address: SocketAddr,
+        args: &(impl Args + ?Sized),
+    ) -> Command {
+        let mut command = self.command("client", &format!("--addr {address}"));
+        command.args(args.list());
+        command
     }
 
     /// The visible files of `output`, in catalog order; empty if it does not exist.
@@ -193,101 +174,6 @@ impl WorkDir {
     }
 }
 
-/// A program's exit code and output.
-#[derive(Debug)]
-pub(crate) struct ProgramOutput {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl ProgramOutput {
-    #[track_caller]
-    pub(crate) fn assert_success(&self) -> &ProgramOutput {
-        assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
-        self
-    }
-
-    /// Checks the numbers of fetched and already present images on the last line.
-    #[track_caller]
-    pub(crate) fn assert_fetched(&self, fetched: usize, present: usize) {
-        self.assert_success();
-        let last = self.out.lines().last().unwrap_or_default();
-        let images = if fetched == 1 { "image" } else { "images" };
-        assert!(
-            last.starts_with(&format!("fetched {fetched} {images} ("))
-                && last.contains(&format!("; {present} already there; 0 failed")),
-            "{self:?}"
-        );
-    }
-}
-
-/// A process that is killed at the end of the test.
-pub(crate) struct ClientProcess(Child);
-
-impl ClientProcess {
-    pub(crate) fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    #[track_caller]
-    pub(crate) fn signal(&mut self, signal: Signal) {
-        signal::send(&mut self.0, signal);
-    }
-
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_some()
-    }
-
-    #[track_caller]
-    pub(crate) fn end(&mut self) -> ExitStatus {
-        wait_until("the process ends", || self.has_ended());
-        self.0.wait().unwrap()
-    }
-}
-
-impl Drop for ClientProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A running `server`.
-pub(crate) struct ServerProcess {
-    child: Child,
-    pub(crate) address: SocketAddr,
-    _stdout: BufReader<ChildStdout>,
-}
-
-impl ServerProcess {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Sends SIGTERM and returns the exit status.
-    #[track_caller]
-    pub(crate) fn stop(mut self) -> ExitStatus {
-        signal::send(&mut self.child, Signal::TERM);
-        wait_until("the server ends", || {
-            self.child.try_wait().unwrap().is_some()
-        });
-        self.child.wait().unwrap()
-    }
-
-    /// Sends SIGKILL.
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Its peak resident memory in bytes.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn peak_memory(&self) -> u64 {
-        peak_memory(self.child.id()).unwrap()
-    }
-}
-
 /// The peak resident memory of a process in bytes; `None` once it has ended.
 #[cfg(target_os = "linux")]
 pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
@@ -297,11 +183,4 @@ pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib = line.trim().trim_end_matches(" kB");
     Some(kib.parse::<u64>().ok()? * 1024)
-}
-
-impl Drop for ServerProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

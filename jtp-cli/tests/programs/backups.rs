@@ -5,9 +5,7 @@ use std::os::unix::fs::symlink;
 
 use jtp_core::ImageId;
 
-use crate::support::{TestDir, noise, set_mode};
-
-const PLAIN: &str = "--no-tls";
+use crate::support::{Folder as _, TestDir, noise};
 
 /// Makes what is in the place of the backup folder; `false` if that is not possible here.
 type Prepare = fn(&TestDir) -> bool;
@@ -21,8 +19,8 @@ const UNUSABLE: &[(&str, Prepare)] = &[
         fs::create_dir("/proc/jtp-backups").is_err()
     }),
     ("bk", |dir| {
-        fs::create_dir(dir.path("bk")).unwrap();
-        set_mode(&dir.path("bk"), 0o500);
+        dir.make_dir("bk");
+        dir.set_mode("bk", 0o500);
         !rustix::process::geteuid().is_root()
     }),
 ];
@@ -35,21 +33,21 @@ fn r8_backup_folder_that_cannot_be_used_keeps_only_the_files_that_need_it() {
             for n in 0..12 {
                 dir.add(&format!("{n:02}.png"), &noise(500, n));
             }
-            let server = dir.serve(&[PLAIN]);
-            dir.fetch(&server, &["--batch"]).assert_no_error();
+            let server = dir.serve("--no-tls");
+            dir.fetch(&server, "--batch").assert_no_error();
             if !prepare(&dir) {
                 continue;
             }
-            let old = fs::read(dir.path("output/00.png")).unwrap();
+            let old = dir.read("output/00.png");
             dir.add("00.png", &noise(500, 100));
             dir.add("new.png", &noise(500, 101));
-            fs::remove_file(dir.path("images/01.png")).unwrap();
+            dir.remove("images/01.png");
             server.stop();
-            let server = dir.serve(&[PLAIN]);
+            let server = dir.serve("--no-tls");
             let output = dir.fetch(&server, &[job, "--backup-dir", backup]);
             let case = format!("{job} {number}: {output:?}");
             assert_eq!(output.code, Some(8), "{case}");
-            assert_eq!(fs::read(dir.path("output/00.png")).unwrap(), old, "{case}");
+            assert_eq!(dir.read("output/00.png"), old, "{case}");
             let stored: Vec<_> = dir.files("output").into_iter().map(|(_, id)| id).collect();
             for seed in [1, 100, 101] {
                 assert!(stored.contains(&ImageId::of(&noise(500, seed))), "{case}");

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use jtp_core::ImageId;
 
-use crate::support::{CLIENT, Process, SERVER, TestDir, wait_until};
+use crate::support::{CLIENT, Folder as _, Process, SERVER, TestDir, wait_until};
 
 /// Replaces the ID in an index with one record by [`FALSE_ID`], and updates the checksum, so that a program that trusts
 /// the index reports that ID.
@@ -34,29 +34,29 @@ const FALSE_ID: &str = "000000000000002a";
 #[test]
 fn server_trusts_its_index_without_checksum_flag() {
     let dir = TestDir::with_images();
-    let listed = |args: &[&str]| {
-        let server = dir.serve(&[&["--only", "a.png", "--no-tls"], args].concat());
-        let listed = dir.fetch(&server, &["--list"]).out;
+    let listed = |args: &str| {
+        let server = dir.serve(&format!("--only a.png --no-tls {args}"));
+        let listed = dir.fetch(&server, "--list").out;
         server.stop();
         listed.split_whitespace().next().unwrap().to_owned()
     };
-    let id = listed(&[]);
+    let id = listed("");
     let index = files_in(&dir.path("cache/jtp/index"));
     assert_eq!(index.len(), 1, "{index:?}");
     falsify(&index[0]);
-    assert_eq!(listed(&[]), FALSE_ID);
-    assert_eq!(listed(&["--checksum"]), id);
-    assert_eq!(listed(&[]), id, "the index was rewritten");
+    assert_eq!(listed(""), FALSE_ID);
+    assert_eq!(listed("--checksum"), id);
+    assert_eq!(listed(""), id, "the index was rewritten");
     // Empty, malformed, and of an unknown version.
     for broken in ["", "garbage", "JTPidx\0\x01 and so on"] {
         fs::write(&index[0], broken).unwrap();
-        assert_eq!(listed(&[]), id, "{broken:?}");
+        assert_eq!(listed(""), id, "{broken:?}");
     }
     fs::remove_file(&index[0]).unwrap();
     fs::create_dir(&index[0]).unwrap();
-    assert_eq!(listed(&[]), id);
+    assert_eq!(listed(""), id);
     // Another cache folder.
-    assert_eq!(listed(&["--cache-dir", "mine"]), id);
+    assert_eq!(listed("--cache-dir mine"), id);
     assert_eq!(files_in(&dir.path("mine/index")).len(), 1);
 }
 
@@ -66,17 +66,12 @@ fn servers_share_a_cache_folder() {
     let other = dir.path("other");
     fs::create_dir(&other).unwrap();
     fs::copy(dir.path("images/c.bmp"), other.join("same.bmp")).unwrap();
-    let servers: Vec<Process> = [
-        &["--images", "images"],
-        &["--images", "other"],
-        &["--only", "c"],
-    ]
-    .map(|args| dir.serve(&[args.as_slice(), &["--no-tls"]].concat()))
-    .into_iter()
-    .collect();
+    let servers: Vec<Process> = ["--images images", "--images other", "--only c"]
+        .map(|args| dir.serve(&format!("{args} --no-tls")))
+        .into();
     for server in &servers {
         dir.wait_for_compressed_bmp(server);
-        assert_eq!(dir.fetch(server, &["--out", "out"]).code, Some(0));
+        assert_eq!(dir.fetch(server, "--out out").code, Some(0));
     }
     let compressed = files_in(&dir.path("cache/jtp/forms"));
     let is_image = |path: &&PathBuf| path.extension().is_some_and(|e| e == "form1");
@@ -86,7 +81,7 @@ fn servers_share_a_cache_folder() {
         "{compressed:?}"
     );
     for server in servers {
-        assert_eq!(server.stop().code, Some(0));
+        server.stop().assert_exit(0);
     }
     assert_eq!(files_in(&dir.path("cache/jtp/index")).len(), 3);
 }
@@ -94,9 +89,9 @@ fn servers_share_a_cache_folder() {
 #[test]
 fn server_runs_without_a_cache_folder_and_warns_once() {
     let dir = TestDir::with_images();
-    fs::write(dir.path("file"), "").unwrap();
-    let server = dir.serve(&["--no-tls", "--cache-dir", "file/cache"]);
-    dir.fetch(&server, &[])
+    dir.write("file", "");
+    let server = dir.serve("--no-tls --cache-dir file/cache");
+    dir.fetch(&server, "")
         .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
     dir.add("late.png", b"late");
     let output = server.stop();
@@ -111,7 +106,7 @@ fn server_runs_without_a_cache_folder_and_warns_once() {
         "{warnings:?}"
     );
     // No home folder.
-    let mut command = dir.command(SERVER, &["--no-tls", "--bind", "127.0.0.1:0"]);
+    let mut command = dir.command(SERVER, "--no-tls --bind 127.0.0.1:0");
     command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
     let server = Process::start(command);
     assert!(server.out.next_line().starts_with("listening on"));
@@ -121,24 +116,24 @@ fn server_runs_without_a_cache_folder_and_warns_once() {
 #[test]
 fn client_trusts_its_index_without_checksum_flag() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls", "--only", "a.png"]);
-    let batch = |args: &[&str]| dir.fetch(&server, &[&["--batch"], args].concat());
-    assert_eq!(batch(&[]).code, Some(0));
+    let server = dir.serve("--no-tls --only a.png");
+    let batch = |args: &str| dir.fetch(&server, &format!("--batch {args}"));
+    assert_eq!(batch("").code, Some(0));
     // By a scan, a file modified too recently is not indexed, because it may change again within the clock's resolution.
     let index = dir.path("output/.jtp-index");
     wait_until("an index", || {
         fs::remove_file(&index).unwrap_or_default();
-        batch(&[]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
+        batch("").assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
         index.exists()
     });
     falsify(&index);
-    batch(&["--checksum"]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
+    batch("--checksum").assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
     falsify(&index);
-    batch(&[])
+    batch("")
         .assert_summary("fetched 1 image (1000 B); 0 already there; 0 failed; 1 replaced a file");
     for broken in ["", "garbage"] {
         fs::write(&index, broken).unwrap();
-        batch(&[]).assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
+        batch("").assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
     }
 }
 
@@ -149,7 +144,7 @@ fn low_open_file_limit_reduces_connections_with_a_warning() {
     // An eighth of the few connections would be less than the client opens.
     let args = "--no-tls --bind 127.0.0.1:0 --max-connections-per-ip 0";
     let script = format!("ulimit -n 64; exec {SERVER} {args}");
-    let few = dir.command("sh", &["-c", &script]);
+    let few = dir.command("sh", &["-c", &*script]);
     command.args(few.get_args()).current_dir(dir.path(""));
     command.env("XDG_CACHE_HOME", dir.path("cache"));
     let server = Process::start(command);
@@ -157,6 +152,6 @@ fn low_open_file_limit_reduces_connections_with_a_warning() {
     let address = line.strip_prefix("listening on ").unwrap();
     let warning = server.err.wait_for("limiting connections");
     assert!(warning.contains("ulimit -n"), "{warning}");
-    let fetched = dir.run(CLIENT, &["--addr", address, "--parallel", "8"]);
+    let fetched = dir.run(CLIENT, &format!("--addr {address} --parallel 8"));
     fetched.assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
 }

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::Signal;
 
-use crate::support::{Process, SERVER, TestDir, noise, wait_until};
+use crate::support::{Folder as _, Process, SERVER, TestDir, noise, wait_until};
 
 /// Whether each thread of a server gave up privileges for good, which Landlock requires.
 fn confined_threads(server: &Process) -> Vec<bool> {
@@ -24,7 +24,7 @@ fn confined_threads(server: &Process) -> Vec<bool> {
 #[test]
 fn server_confines_all_its_threads_and_reports_it() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--metrics", "127.0.0.1:0"]);
+    let server = dir.serve("--metrics 127.0.0.1:0");
     let line = server.err.wait_for("confined");
     if line.contains("not confined") {
         eprintln!("skipped: {line}");
@@ -43,7 +43,7 @@ fn server_confines_all_its_threads_and_reports_it() {
         threads.len() > 3 && threads.iter().all(|confined| *confined),
         "{threads:?}"
     );
-    dir.fetch(&server, &["--list"]);
+    dir.fetch(&server, "--list");
     server.stop();
 }
 
@@ -51,8 +51,8 @@ fn server_confines_all_its_threads_and_reports_it() {
 #[test]
 fn server_in_a_home_folder_warns_of_files_that_cannot_be_replaced() {
     let dir = TestDir::with_images();
-    fs::write(dir.path("clients"), "# nobody\n").unwrap();
-    let args = ["--bind", "127.0.0.1:0", "--clients", "clients"];
+    dir.write("clients", "# nobody\n");
+    let args = "--bind 127.0.0.1:0 --clients clients";
     let mut command = dir.command(SERVER, &args);
     command.env("HOME", dir.path(""));
     let server = Process::start(command);
@@ -64,8 +64,8 @@ fn server_in_a_home_folder_warns_of_files_that_cannot_be_replaced() {
         assert!(line.contains(file), "{line}");
     }
     server.out.next_line();
-    fs::write(dir.path("new"), "# nobody\n").unwrap();
-    fs::rename(dir.path("new"), dir.path("clients")).unwrap();
+    dir.write("new", "# nobody\n");
+    dir.rename("new", "clients");
     server.signal(Signal::HUP);
     server
         .err
@@ -76,7 +76,7 @@ fn server_in_a_home_folder_warns_of_files_that_cannot_be_replaced() {
 #[test]
 fn server_reports_that_it_is_not_confined() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-sandbox"]);
+    let server = dir.serve("--no-sandbox");
     let line = server.err.wait_for("confined");
     assert!(line.contains("not confined (--no-sandbox)"), "{line}");
     server.stop();
@@ -85,21 +85,21 @@ fn server_reports_that_it_is_not_confined() {
 #[test]
 fn images_folder_can_be_replaced_but_not_by_a_link_that_leads_outside() {
     let dir = TestDir::new();
-    fs::create_dir_all(dir.path("share/images")).unwrap();
-    fs::create_dir(dir.path("secret")).unwrap();
+    dir.make_dir("share/images");
+    dir.make_dir("secret");
     // Files beside the certificate can be read.
-    fs::create_dir(dir.path("tls")).unwrap();
-    let tls = ["--cert", "tls/cert.pem", "--key", "tls/key.pem"];
-    let server = dir.serve(&[&["--images", "share/images"], &tls[..]].concat());
+    dir.make_dir("tls");
+    let tls = "--cert tls/cert.pem --key tls/key.pem";
+    let server = dir.serve(&format!("--images share/images {tls}"));
     let is_confined = !server.err.wait_for("confined").contains("not confined");
-    let listed = || dir.fetch(&server, &["--list"]).out;
+    let listed = || dir.fetch(&server, "--list").out;
 
-    fs::rename(dir.path("share/images"), dir.path("share/old")).unwrap();
-    fs::create_dir(dir.path("share/images")).unwrap();
-    fs::write(dir.path("share/images/new.png"), noise(1000, 1)).unwrap();
+    dir.rename("share/images", "share/old");
+    dir.make_dir("share/images");
+    dir.write("share/images/new.png", noise(1000, 1));
     wait_until("the new folder is served", || listed().contains("new.png"));
 
-    fs::write(dir.path("secret/secret.png"), noise(1000, 2)).unwrap();
+    dir.write("secret/secret.png", noise(1000, 2));
     let (images, link) = (dir.path("share/images"), dir.path("share/link"));
     symlink("../secret", &link).unwrap();
     renameat_with(CWD, &images, CWD, &link, RenameFlags::EXCHANGE).unwrap();
@@ -113,10 +113,10 @@ fn images_folder_can_be_replaced_but_not_by_a_link_that_leads_outside() {
 #[test]
 fn disk_that_is_mounted_over_the_images_folder_is_served() {
     let dir = TestDir::new();
-    fs::create_dir(dir.path("elsewhere")).unwrap();
-    fs::write(dir.path("elsewhere/bound.png"), noise(1000, 1)).unwrap();
-    let server = dir.serve(&[]);
-    let listed = || dir.fetch(&server, &["--list"]).out;
+    dir.make_dir("elsewhere");
+    dir.write("elsewhere/bound.png", noise(1000, 1));
+    let server = dir.serve("");
+    let listed = || dir.fetch(&server, "--list").out;
     let images = dir.path("images");
     let no_flags = MountFlags::empty();
 
@@ -125,7 +125,7 @@ fn disk_that_is_mounted_over_the_images_folder_is_served() {
             eprintln!("skipped: cannot mount a tmpfs");
             return;
         }
-        fs::write(images.join(name), noise(1000, 2)).unwrap();
+        images.write(name, noise(1000, 2));
         wait_until("the disk is served", || listed().contains(name));
         // The server has it open.
         unmount(&images, UnmountFlags::DETACH).unwrap();
@@ -154,7 +154,7 @@ fn server_reports_why_it_is_not_confined_and_serves() {
         ("landlock_restrict_self:error=EPERM", "Landlock failed: "),
     ] {
         // With -D the process is the server, which ends with the test, and not strace.
-        let mut command = dir.command("strace", &["-D", "-f", "-qq", "-o", "/dev/null", "-e"]);
+        let mut command = dir.command("strace", "-D -f -qq -o /dev/null -e");
         command.arg(format!("inject={fault}")).arg(SERVER);
         command.args(["--bind", "127.0.0.1:0"]);
         if !has_strace() {
@@ -167,8 +167,8 @@ fn server_reports_why_it_is_not_confined_and_serves() {
         assert!(line.contains(&format!("not confined: {reason}")), "{line}");
         let line = server.out.next_line();
         server.address = line.strip_prefix("listening on ").unwrap().to_owned();
-        assert!(dir.fetch(&server, &["--list"]).out.contains("a.png"));
-        assert_eq!(server.stop().code, Some(0));
+        assert!(dir.fetch(&server, "--list").out.contains("a.png"));
+        server.stop().assert_exit(0);
     }
 }
 

@@ -10,7 +10,8 @@ use std::thread;
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, ProcessOutput, TestDir, copy_program, jtpe, list_response, noise, packet,
+    CLIENT, Disk, FakeServer, Folder as _, Output, TestDir, copy_program, images_response, jtpe,
+    list_response, noise, packet,
 };
 
 #[test]
@@ -19,9 +20,9 @@ fn connect_failure_exits_4_and_creates_no_folder() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
-    dir.run(CLIENT, &["--addr", &address])
+    dir.run(CLIENT, &format!("--addr {address}"))
         .assert_failure(4, &[&address, "refused", "running"]);
-    dir.run(CLIENT, &["--addr", "nohost.invalid"])
+    dir.run(CLIENT, "--addr nohost.invalid")
         .assert_failure(4, &["nohost.invalid:8443", "--addr"]);
     assert!(!dir.path("output").exists());
 }
@@ -37,7 +38,7 @@ fn r1_protocol_errors_exit_6() {
         let fake = FakeServer::new(move |_, _, stream| {
             let _ = stream.write_all(answer);
         });
-        dir.run(CLIENT, &["--addr", &fake.addr()])
+        fake.fetch(&dir, "")
             .assert_failure(6, &[&fake.addr(), "protocol error by"]);
     }
 }
@@ -53,14 +54,7 @@ fn r6_early_close_is_retried_then_exits_4() {
     let silent = FakeServer::new(|_, _, stream| {
         let _ = std::io::Read::read(stream, &mut [0]);
     });
-    let args = [
-        "--addr",
-        &silent.addr(),
-        "--retries",
-        "0",
-        "--timeout",
-        "200ms",
-    ];
+    let args = format!("--addr {} --retries 0 --timeout 200ms", silent.addr());
     dir.run(CLIENT, &args)
         .assert_failure(4, &["0.2 s", "--timeout"]);
 }
@@ -77,7 +71,7 @@ fn r6_verbose_client_logs_why_it_tries_again() {
         stream.read_exact(&mut [0; 2]).unwrap();
         stream.write_all(b"JTPL\x05").unwrap();
     });
-    let output = dir.run(CLIENT, &["-v", "--addr", &address, "--retries", "2"]);
+    let output = dir.run(CLIENT, &format!("-v --addr {address} --retries 2"));
     output.assert_failure(4, &["refused"]);
     let retries = output
         .err
@@ -98,22 +92,20 @@ fn r2_an_image_with_wrong_content_fails_alone_and_exits_3() {
     let list = [("good.png", right, 300), ("bad.png", wrong, 300)];
     // Answers the retry, which requests one ID, with both images again.
     let careless = FakeServer::with(&list, &[packet(right, &good), packet(wrong, &good)]);
-    let strict = FakeServer::new(move |n, request, stream| {
-        let (list, packets) = (
-            list_response(&list),
-            [packet(right, &good), packet(wrong, &good)],
-        );
-        let answer = match (n, request) {
-            (_, 1) => list,
-            (_, 0) => [b"JTPD\x01".as_slice(), &packets[1]].concat(),
-            _ => [b"JTPG\x02".as_slice(), &packets.concat()].concat(),
+    let strict = FakeServer::new(move |_, request, stream| {
+        let packets = [packet(right, &good), packet(wrong, &good)];
+        let answer = match request {
+            1 => list_response(&list),
+            0 => images_response(request, &packets[1..]),
+            _ => images_response(request, &packets),
         };
         let _ = stream.write_all(&answer);
     });
-    dir.run(CLIENT, &["--addr", &careless.addr(), "--out", "careless"])
+    careless
+        .fetch(&dir, "--out careless")
         .assert_failure(6, &["protocol error by"]);
     let output = dir.run(CLIENT, &["--addr", &strict.addr()]);
-    assert_eq!(output.code, Some(3), "{output:?}");
+    output.assert_exit(3);
     output
         .assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 with wrong content");
     assert_eq!(output.err.lines().count(), 1, "{output:?}");
@@ -129,9 +121,9 @@ fn r2_an_image_with_wrong_content_fails_alone_and_exits_3() {
 #[test]
 fn r4_an_image_over_the_size_limit_fails_alone() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
-    let output = dir.fetch(&server, &["--max-image-size", "100KiB"]);
-    assert_eq!(output.code, Some(3), "{output:?}");
+    let server = dir.serve("");
+    let output = dir.fetch(&server, "--max-image-size 100KiB");
+    output.assert_exit(3);
     output.assert_summary("fetched 2 images (2.93 KiB); 0 already there; 1 failed: 1 too large");
     assert_eq!(dir.names("output"), ["a.png", "b.jpg"]);
 }
@@ -147,26 +139,25 @@ fn listed_images_that_are_not_sent_are_reported() {
         let answer = match request {
             1 => list_response(&list),
             // It is requested again by its ID, and not sent.
-            0 => b"JTPD\x00".to_vec(),
-            _ => [b"JTPG\x01".as_slice(), &sent].concat(),
+            0 => images_response(request, &[]),
+            _ => images_response(request, std::slice::from_ref(&sent)),
         };
         let _ = stream.write_all(&answer);
     });
-    let output = dir.run(CLIENT, &["--addr", &fake.addr()]);
-    assert_eq!(output.code, Some(3), "{output:?}");
-    output.assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 not sent");
+    fake.fetch(&dir, "")
+        .assert_exit(3)
+        .assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 not sent");
     // The second LIST no longer has the image: the server removed it, which is not a failure.
     let removed = FakeServer::new(move |n, request, stream| {
         let list = [("a.png", id, 300), ("never.png", never, 300)];
         let answer = match (n, request) {
             (0, 1) => list_response(&list),
             (_, 1) => list_response(&list[..1]),
-            _ => [b"JTPG\x01".as_slice(), &packet(id, &image)].concat(),
+            _ => images_response(request, &[packet(id, &image)]),
         };
         let _ = stream.write_all(&answer);
     });
-    let output = dir.run(CLIENT, &["--addr", &removed.addr()]);
-    output.assert_success(
+    removed.fetch(&dir, "").assert_success(
         "fetched 1 image (300 B); 0 already there; 0 failed; 1 gone from the server meanwhile",
     );
 }
@@ -174,16 +165,16 @@ fn listed_images_that_are_not_sent_are_reported() {
 #[test]
 fn s15_rate_limited_requests_are_retried_then_exit_7() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--rate-limit", "1", "--rate-limit-window", "1h"]);
-    let output = dir.fetch(&server, &["--retries", "0"]);
-    output.assert_failure(7, &["rate limit", "--keep-alive"]);
-    output.assert_summary("fetched 0 images (0 B); 0 already there; 0 failed; 3 not fetched");
+    let server = dir.serve("--rate-limit 1 --rate-limit-window 1h");
+    dir.fetch(&server, "--retries 0")
+        .assert_failure(7, &["rate limit", "--keep-alive"])
+        .assert_summary("fetched 0 images (0 B); 0 already there; 0 failed; 3 not fetched");
     // With a short window, a retry succeeds.
-    let server = dir.serve(&["--rate-limit", "1", "--rate-limit-window", "1"]);
-    let output = dir.fetch(&server, &[]);
-    assert_eq!(output.code, Some(0), "{output:?}");
-    output.assert_summary("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
-    assert!(output.err.contains("retrying in 1.0 s"), "{output:?}");
+    let server = dir.serve("--rate-limit 1 --rate-limit-window 1");
+    dir.fetch(&server, "")
+        .assert_exit(0)
+        .assert_summary("fetched 3 images (198.24 KiB); 0 already there; 0 failed")
+        .assert_in_err("retrying in 1.0 s");
 }
 
 #[test]
@@ -192,18 +183,18 @@ fn server_error_messages_are_escaped() {
     let fake = FakeServer::new(|_, _, stream| {
         let _ = stream.write_all(&jtpe(2, "no\x1b[31m\nerror: fake"));
     });
-    dir.run(CLIENT, &["--addr", &fake.addr()])
+    fake.fetch(&dir, "")
         .assert_failure(1, &[r"no\u{1b}[31m\nerror: fake"]);
 }
 
 #[test]
 fn unwritable_output_folder_exits_8() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    fs::write(dir.path("file"), "").unwrap();
-    dir.fetch(&server, &["--out", "file"])
+    let server = dir.serve("--no-tls");
+    dir.write("file", "");
+    dir.fetch(&server, "--out file")
         .assert_failure(8, &["file", "--out"]);
-    dir.fetch(&server, &["--out", "/proc/here"])
+    dir.fetch(&server, "--out /proc/here")
         .assert_failure(8, &["/proc/here", "--out"]);
     let folder = dir.path("read-only");
     fs::create_dir(&folder).unwrap();
@@ -216,11 +207,10 @@ fn unwritable_output_folder_exits_8() {
     );
     if rustix::process::geteuid().is_root() {
         // root ignores permissions.
-        fs::set_permissions(dir.path("."), fs::Permissions::from_mode(0o755)).unwrap();
+        dir.set_mode(".", 0o755);
         command.uid(65534).gid(65534);
     }
-    let output = ProcessOutput::of(&mut command);
-    output.assert_failure(8, &["read-only", "permission", "--out"]);
+    Output::of(&mut command).assert_failure(8, &["read-only", "permission", "--out"]);
     assert_eq!(dir.names("read-only"), [""; 0]);
 }
 
@@ -230,25 +220,15 @@ fn full_disk_exits_8_and_leaves_no_partial_file() {
     let dir = TestDir::new();
     dir.add("a.png", &noise(500, 1));
     dir.add("b.png", &noise(3 << 20, 2));
-    let server = dir.serve(&["--no-tls"]);
+    let server = dir.serve("--no-tls");
     let disk = dir.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let mounted = rustix::mount::mount(
-        "tmpfs",
-        &disk,
-        "tmpfs",
-        rustix::mount::MountFlags::empty(),
-        Some(c"size=1m"),
-    );
-    if mounted.is_err() {
-        eprintln!("skipped: cannot mount a tmpfs");
+    let Some(_disk) = Disk::mount(&disk, "1m") else {
         return;
-    }
-    let output = dir.fetch(&server, &["--out", "disk"]);
+    };
+    let output = dir.fetch(&server, "--out disk");
     let names = dir.names("disk");
-    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
     output.assert_failure(8, &["no space left", "disk", "--out"]);
-    assert!(output.out.contains(" not fetched"), "{output:?}");
+    output.assert_in_out(" not fetched");
     // Whether the small image was written before the disk was full depends on the threads.
     assert!(names.is_empty() || names == ["a.png"], "{names:?}");
 }

@@ -1,7 +1,7 @@
 //! Images in sub-folders: the client makes the folders of a server's names again, and `--flat` does not. // W9
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use jtp_tokio::Server;
 use jtp_tokio::store::MemoryStore;
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, Process, ProcessOutput, TestDir, noise, wait_until};
+use crate::support::{CLIENT, Folder as _, Output, TestDir, noise, wait_until};
 
 /// A server whose catalog the test chooses.
 struct TreeServer {
@@ -56,8 +56,8 @@ impl TreeServer {
         self.add(name, bytes);
     }
 
-    fn fetch(&self, dir: &TestDir, args: &[&str]) -> ProcessOutput {
-        let args = [&["--addr", &self.address, "--out", "out"], args].concat();
+    fn fetch(&self, dir: &TestDir, args: &str) -> Output {
+        let args = format!("--addr {} --out out {args}", self.address);
         dir.run(CLIENT, &args)
     }
 }
@@ -125,20 +125,20 @@ const TREE: [&str; 8] = [
 fn w9_folders_are_made_again_and_a_second_run_does_nothing() {
     let library = library();
     let server = serve(&library);
-    for args in [&[][..], &["--batch"], &["--batch", "-p", "3", "-k"]] {
+    for args in ["", "--batch", "--batch -p 3 -k"] {
         let dir = TestDir::new();
         server.fetch(&dir, args).assert_no_error();
         assert_eq!(tree(&dir.path("out")), TREE, "{args:?}");
         for (name, bytes) in &library {
-            assert_eq!(fs::read(dir.path("out").join(name)).unwrap(), *bytes);
+            assert_eq!(dir.read(format!("out/{name}")), *bytes);
         }
         let before = stamps(&dir.path("out"));
-        let again = server.fetch(&dir, &["--batch"]);
-        again.assert_no_error();
-        assert!(again.out.contains("4 already there"), "{again:?}");
+        server
+            .fetch(&dir, "--batch")
+            .assert_no_error()
+            .assert_in_out("4 already there");
         assert_eq!(stamps(&dir.path("out")), before, "{args:?}");
-        let check = server.fetch(&dir, &["--check"]);
-        assert_eq!(check.code, Some(0), "{check:?}");
+        server.fetch(&dir, "--check").assert_exit(0);
     }
 }
 
@@ -146,10 +146,10 @@ fn w9_folders_are_made_again_and_a_second_run_does_nothing() {
 fn w9_flat_keeps_all_images_in_one_folder() {
     let library = library();
     let server = serve(&library);
-    for args in [&["--flat"][..], &["--batch", "--flat"]] {
+    for args in ["--flat", "--batch --flat"] {
         let dir = TestDir::new();
-        fs::create_dir_all(dir.path("out/2024")).unwrap();
-        fs::write(dir.path("out/2024/a.jpg"), &library[1].1).unwrap();
+        dir.make_dir("out/2024");
+        dir.write("out/2024/a.jpg", &library[1].1);
         server.fetch(&dir, args).assert_no_error();
         let names = [
             "2024/",
@@ -161,14 +161,14 @@ fn w9_flat_keeps_all_images_in_one_folder() {
         ];
         assert_eq!(tree(&dir.path("out")), names, "{args:?}");
         let before = stamps(&dir.path("out"));
-        server.fetch(&dir, &["--batch", "--flat"]).assert_no_error();
+        server.fetch(&dir, "--batch --flat").assert_no_error();
         assert_eq!(stamps(&dir.path("out")), before);
         // Without it they count as fetched, under whatever name.
-        let check = server.fetch(&dir, &["--check"]);
-        assert_eq!(check.code, Some(3), "{check:?}");
-        let output = server.fetch(&dir, &["--batch"]);
-        output.assert_no_error();
-        assert!(output.out.contains("4 already there"), "{output:?}");
+        server.fetch(&dir, "--check").assert_exit(3);
+        server
+            .fetch(&dir, "--batch")
+            .assert_no_error()
+            .assert_in_out("4 already there");
     }
 }
 
@@ -177,26 +177,25 @@ fn w9_after_a_month_of_changes_only_what_is_new_is_fetched() {
     let mut library = library();
     let server = serve(&library);
     let dir = TestDir::new();
-    server.fetch(&dir, &["--batch"]).assert_no_error();
+    server.fetch(&dir, "--batch").assert_no_error();
     // The user has moved one image, and the server renames, replaces and adds some.
-    fs::create_dir(dir.path("out/best")).unwrap();
-    fs::rename(dir.path("out/2024/a.jpg"), dir.path("out/best/a.jpg")).unwrap();
+    dir.make_dir("out/best");
+    dir.rename("out/2024/a.jpg", "out/best/a.jpg");
     let new = noise(800, 9);
     server.rename(&library[2].1, "2024/Roma/b.jpg");
     server.add("2025/Oslo fjord/new.jpg", &new);
     let changed = noise(900, 10);
     assert!(server.store.remove(ImageId::of(&library[0].1)));
     server.add("top.png", &changed);
-    let plan = server.fetch(&dir, &["--batch", "--dry-run"]);
-    assert_eq!(plan.code, Some(0), "{plan:?}");
-    assert!(plan.out.contains("2025/Oslo fjord/new.jpg"), "{plan:?}");
+    let plan = server.fetch(&dir, "--batch --dry-run");
+    plan.assert_exit(0);
+    plan.assert_in_out("2025/Oslo fjord/new.jpg");
     assert!(
         !plan.out.contains("Roma") && !plan.out.contains("a.jpg"),
         "{plan:?}"
     );
     assert_eq!(tree(&dir.path("out")).len(), 9, "nothing was touched");
-    let output = server.fetch(&dir, &["--batch"]);
-    output.assert_no_error();
+    server.fetch(&dir, "--batch").assert_no_error();
     let expected = [
         "2024/",
         "2024/Rome/",
@@ -210,11 +209,11 @@ fn w9_after_a_month_of_changes_only_what_is_new_is_fetched() {
         "top.png",
     ];
     assert_eq!(tree(&dir.path("out")), expected);
-    assert_eq!(fs::read(dir.path("out/top.png")).unwrap(), changed);
+    assert_eq!(dir.read("out/top.png"), changed);
     // Deleting a folder brings its images again.
     library.clear();
-    fs::remove_dir_all(dir.path("out/2025")).unwrap();
-    server.fetch(&dir, &["--batch"]).assert_no_error();
+    dir.remove("out/2025");
+    server.fetch(&dir, "--batch").assert_no_error();
     assert_eq!(tree(&dir.path("out")), expected);
 }
 
@@ -222,15 +221,7 @@ fn w9_after_a_month_of_changes_only_what_is_new_is_fetched() {
 fn w9_new_images_arrive_in_their_folders_while_watching() {
     let server = serve(&library());
     let dir = TestDir::new();
-    let args = [
-        "--addr",
-        &server.address,
-        "--out",
-        "out",
-        "--batch",
-        "--watch",
-    ];
-    let client = Process::start(dir.command(CLIENT, &args));
+    let client = dir.client(&server.address, "--out out --batch --watch");
     let out = dir.path("out");
     wait_until("the library is there", || {
         out.join("2025/Oslo fjord/c.jpg").exists()
@@ -240,7 +231,7 @@ fn w9_new_images_arrive_in_their_folders_while_watching() {
     wait_until("the new image is there", || {
         out.join("2026/June/d.jpg").exists()
     });
-    assert_eq!(fs::read(out.join("2026/June/d.jpg")).unwrap(), bytes);
+    assert_eq!(out.read("2026/June/d.jpg"), bytes);
     client.signal(Signal::INT);
     client.wait();
 }
@@ -250,13 +241,12 @@ fn w9_links_and_files_in_place_of_folders_stay_and_the_images_get_their_ids() {
     let library = library();
     let server = serve(&library);
     let dir = TestDir::new();
-    fs::create_dir_all(dir.path("out/2025")).unwrap();
-    fs::create_dir(dir.path("outside")).unwrap();
-    symlink(dir.path("outside"), dir.path("out/2024")).unwrap();
-    fs::write(dir.path("out/2025/Oslo fjord"), b"notes").unwrap();
-    for args in [&["--batch"][..], &[]] {
-        let output = server.fetch(&dir, args);
-        assert_eq!(output.code, Some(0), "{output:?}");
+    dir.make_dir("out/2025");
+    dir.make_dir("outside");
+    dir.link(dir.path("outside"), "out/2024");
+    dir.write("out/2025/Oslo fjord", b"notes");
+    for args in ["--batch", ""] {
+        server.fetch(&dir, args).assert_exit(0);
         let id = |n: usize| ImageId::of(&library[n].1);
         let expected = [
             "2024".to_owned(),
@@ -269,10 +259,10 @@ fn w9_links_and_files_in_place_of_folders_stay_and_the_images_get_their_ids() {
         ];
         assert_eq!(tree(&dir.path("out")), expected, "{args:?}");
         assert_eq!(tree(&dir.path("outside")), Vec::<String>::new());
-        assert_eq!(fs::read(dir.path("out/2025/Oslo fjord")).unwrap(), b"notes");
+        assert_eq!(dir.read("out/2025/Oslo fjord"), b"notes");
     }
     let before = stamps(&dir.path("out"));
-    server.fetch(&dir, &["--batch"]);
+    server.fetch(&dir, "--batch");
     assert_eq!(
         stamps(&dir.path("out")),
         before,
@@ -284,11 +274,11 @@ fn w9_links_and_files_in_place_of_folders_stay_and_the_images_get_their_ids() {
 fn w9_patterns_see_paths_and_other_files_of_the_tree_stay() {
     let server = serve(&library());
     let dir = TestDir::new();
-    fs::create_dir_all(dir.path("out/2024/.git")).unwrap();
-    fs::write(dir.path("out/2024/.git/x.png"), b"hidden").unwrap();
-    fs::write(dir.path("out/2024/notes.txt"), b"mine").unwrap();
+    dir.make_dir("out/2024/.git");
+    dir.write("out/2024/.git/x.png", b"hidden");
+    dir.write("out/2024/notes.txt", b"mine");
     server
-        .fetch(&dir, &["--batch", "--include", "2024/**"])
+        .fetch(&dir, "--batch --include 2024/**")
         .assert_no_error();
     let expected = [
         "2024/",
@@ -298,12 +288,14 @@ fn w9_patterns_see_paths_and_other_files_of_the_tree_stay() {
         "2024/notes.txt",
     ];
     assert_eq!(tree(&dir.path("out")), expected);
-    fs::write(dir.path("out/2024/Rome/extra.png"), b"extra").unwrap();
-    let check = server.fetch(&dir, &["--check", "--include", "2024/**"]);
-    assert_eq!(check.code, Some(3), "{check:?}");
-    assert!(check.out.contains("2024/Rome/extra.png"), "{check:?}");
-    let flat = server.fetch(&dir, &["--batch", "--flat", "--include", "2025/**"]);
-    flat.assert_no_error();
+    dir.write("out/2024/Rome/extra.png", b"extra");
+    server
+        .fetch(&dir, "--check --include 2024/**")
+        .assert_exit(3)
+        .assert_in_out("2024/Rome/extra.png");
+    server
+        .fetch(&dir, "--batch --flat --include 2025/**")
+        .assert_no_error();
     assert!(dir.path("out/2025⧸Oslo fjord⧸c.jpg").exists());
 }
 
@@ -320,10 +312,10 @@ fn obstructed() -> TestDir {
     for (seed, name) in ["folder.png", "link.png", "free.png"].iter().enumerate() {
         dir.add(name, &noise(80, u64::try_from(seed).unwrap()));
     }
-    fs::create_dir_all(dir.path("output/folder.png")).unwrap();
-    symlink("folder.png", dir.path("output/linked")).unwrap();
-    symlink("folder.png", dir.path("output/link.png")).unwrap();
-    fs::write(dir.path("output/taken"), "notes").unwrap();
+    dir.make_dir("output/folder.png");
+    dir.link("folder.png", "output/linked");
+    dir.link("folder.png", "output/link.png");
+    dir.write("output/taken", "notes");
     dir
 }
 
@@ -336,9 +328,9 @@ warning: link.png: a link has the name of an image and is not followed; the imag
 warning: linked: a link is in place of this folder and is not followed; the 30 images for it have their IDs in their names
 warning: taken: a file is in place of this folder and is not replaced; the 30 images for it have their IDs in their names
 ";
-    let server = dir.serve(&["--no-tls", "--recursive"]);
+    let server = dir.serve("--no-tls --recursive");
     for mode in ["--batch", "--mirror", "--batch", "--dry-run"] {
-        let output = dir.fetch(&server, &["--batch", mode]);
+        let output = dir.fetch(&server, &format!("--batch {mode}"));
         let begin = output.err.get(..expected.len()).unwrap_or(&output.err);
         assert_eq!((output.code, begin), (Some(0), expected), "{mode}");
     }
@@ -353,10 +345,10 @@ fn image_whose_name_is_freed_in_the_same_run_has_no_warning() {
     let dir = TestDir::new();
     dir.add("a.png", &noise(90, 1));
     // A mirror empties this folder last.
-    fs::create_dir_all(dir.path("output/a.png")).unwrap();
-    fs::write(dir.path("output/a.png/x.png"), noise(90, 2)).unwrap();
-    let server = dir.serve(&["--no-tls", "--recursive"]);
-    let output = dir.fetch(&server, &["--mirror", "--max-delete", "100%"]);
+    dir.make_dir("output/a.png");
+    dir.write("output/a.png/x.png", noise(90, 2));
+    let server = dir.serve("--no-tls --recursive");
+    let output = dir.fetch(&server, "--mirror --max-delete 100%");
     output.assert_no_error();
     assert_eq!(dir.files("output"), dir.files("images"));
 }

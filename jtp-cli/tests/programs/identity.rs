@@ -15,25 +15,23 @@ use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, SupportedProtocolVersion};
 
-use crate::support::{CLIENT, Process, SERVER, TestDir, set_mode};
-
-pub(crate) const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+use crate::support::{ALL, CLIENT, Folder as _, Process, SERVER, TestDir};
 
 pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// Creates an identity with the client, and returns its line for the server.
 pub(crate) fn identity(dir: &TestDir, file: &str) -> String {
-    let output = dir.run(CLIENT, &["--identity", file, "--show-identity"]);
-    assert_eq!(output.code, Some(0), "{output:?}");
-    assert_eq!(output.err, "");
+    let output = dir.run(CLIENT, &format!("--identity {file} --show-identity"));
+    output.assert_exit(0);
+    output.assert_err("");
     output.out.trim_end().to_owned()
 }
 
 /// Replaces the file `clients` with these lines.
 pub(crate) fn list(dir: &TestDir, lines: &[&str]) {
-    fs::write(dir.path("clients.tmp"), lines.join("\n")).unwrap();
-    set_mode(&dir.path("clients.tmp"), 0o644);
-    fs::rename(dir.path("clients.tmp"), dir.path("clients")).unwrap();
+    dir.write("clients.tmp", lines.join("\n"));
+    dir.set_mode("clients.tmp", 0o644);
+    dir.rename("clients.tmp", "clients");
 }
 
 /// A TLS client of its own, which reports how the handshake went.
@@ -103,28 +101,24 @@ fn t7_exactly_the_listed_clients_are_admitted() {
     let dir = TestDir::with_images();
     let (alice, mallory) = (identity(&dir, "alice.pem"), identity(&dir, "mallory.pem"));
     list(&dir, &["# all", &alice]);
-    let server = dir.serve(&["--clients", "clients"]);
-    dir.fetch(&server, &["--identity", "alice.pem"])
+    let server = dir.serve("--clients clients");
+    dir.fetch(&server, "--identity alice.pem")
         .assert_success(ALL);
     let at = &server.address;
-    let refused = dir.fetch(&server, &["--identity", "mallory.pem"]);
-    refused.assert_failure(5, &[]);
-    assert_eq!(
-        refused.err,
-        format!(
+    dir.fetch(&server, "--identity mallory.pem")
+        .assert_failure(5, &[])
+        .assert_err(&format!(
             "error: {at} does not admit this client; its --clients file needs the line: {mallory}\n"
-        )
-    );
-    let anonymous = dir.fetch(&server, &["--tls"]);
-    anonymous.assert_failure(5, &[]);
-    assert_eq!(
-        anonymous.err,
-        format!("error: {at} requires a client certificate; pass one with --identity\n")
-    );
+        ));
+    dir.fetch(&server, "--tls")
+        .assert_failure(5, &[])
+        .assert_err(&format!(
+            "error: {at} requires a client certificate; pass one with --identity\n"
+        ));
     // From this machine, too.
-    dir.fetch(&server, &[])
+    dir.fetch(&server, "")
         .assert_failure(5, &["requires TLS; use --tls"]);
-    dir.fetch(&server, &["--list", "--identity", "mallory.pem"])
+    dir.fetch(&server, "--list --identity mallory.pem")
         .assert_failure(5, &["does not admit this client"]);
 }
 
@@ -136,7 +130,7 @@ fn t7_server_admits_and_refuses_on_tls_1_2_and_1_3() {
     let alice = identity(&dir, "alice.pem");
     identity(&dir, "mallory.pem");
     list(&dir, &[&alice]);
-    let server = dir.serve(&["--clients", "clients"]);
+    let server = dir.serve("--clients clients");
     for version in VERSIONS {
         for (identity, alert) in [
             (Some("alice.pem"), None),
@@ -189,11 +183,11 @@ fn refusing(dir: &TestDir, version: &'static SupportedProtocolVersion) -> String
 #[test]
 fn t7_client_explains_a_refusal_on_tls_1_2_and_1_3() {
     let dir = TestDir::with_images();
-    dir.serve(&[]).stop();
+    dir.serve("").stop();
     let line = identity(&dir, "me.pem");
     for version in VERSIONS {
         let address = refusing(&dir, version);
-        dir.run(CLIENT, &["--tls", "--addr", &address])
+        dir.run(CLIENT, &format!("--tls --addr {address}"))
             .assert_failure(
                 5,
                 &[
@@ -216,25 +210,21 @@ fn t7_client_explains_a_refusal_on_tls_1_2_and_1_3() {
 #[test]
 fn t7_identity_is_created_once_with_mode_0600() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
-    let first = dir.fetch(&server, &["--identity", "me.pem"]);
-    assert_eq!(first.code, Some(0), "{first:?}");
+    let server = dir.serve("");
+    let first = dir.fetch(&server, "--identity me.pem");
+    first.assert_exit(0);
     let line = identity(&dir, "me.pem");
-    assert_eq!(
-        first.err,
-        format!(
-            "created the identity me.pem; the server's --clients file needs the line: {line}\n"
-        )
-    );
+    first.assert_err(&format!(
+        "created the identity me.pem; the server's --clients file needs the line: {line}\n"
+    ));
     let mode = |file: &str| {
         use std::os::unix::fs::PermissionsExt;
         fs::metadata(dir.path(file)).unwrap().permissions().mode() & 0o777
     };
     assert_eq!(mode("me.pem"), 0o600);
-    let content = fs::read(dir.path("me.pem")).unwrap();
-    dir.fetch(&server, &["--identity", "me.pem"])
-        .assert_success(ALL);
-    assert_eq!(fs::read(dir.path("me.pem")).unwrap(), content);
+    let content = dir.read("me.pem");
+    dir.fetch(&server, "--identity me.pem").assert_success(ALL);
+    assert_eq!(dir.read("me.pem"), content);
     assert!(line.starts_with("sha256:") && !line.contains('\n'));
     // The file tells nothing about the user or the machine.
     let own = read_certificates(&dir.path("me.pem")).unwrap();
@@ -245,9 +235,9 @@ fn t7_identity_is_created_once_with_mode_0600() {
             .any(|part| part == name.as_bytes());
         assert!(!found, "{name}");
     }
-    dir.run(CLIENT, &["--identity", "new.pem", "--show-identity", "-q"])
+    dir.run(CLIENT, "--identity new.pem --show-identity -q")
         .assert_no_error();
-    dir.run(CLIENT, &["--identity", "missing/me.pem", "--show-identity"])
+    dir.run(CLIENT, "--identity missing/me.pem --show-identity")
         .assert_failure(
             8,
             &["cannot write the identity missing/me.pem", "No such file"],
@@ -257,14 +247,14 @@ fn t7_identity_is_created_once_with_mode_0600() {
 #[test]
 fn identity_that_cannot_be_used_is_an_error() {
     let dir = TestDir::new();
-    dir.serve(&[]).stop();
+    dir.serve("").stop();
     identity(&dir, "me.pem");
     let remedy = "pass a file with a private key and its certificate with --identity";
-    fs::write(dir.path("empty"), "").unwrap();
-    fs::create_dir(dir.path("folder")).unwrap();
+    dir.write("empty", "");
+    dir.make_dir("folder");
     let both = ["me.pem", "cert.pem"].map(|file| fs::read_to_string(dir.path(file)).unwrap());
     let (own_key, _) = both[0].split_once("-----BEGIN CERTIFICATE").unwrap();
-    fs::write(dir.path("mixed"), own_key.to_owned() + &both[1]).unwrap();
+    dir.write("mixed", own_key.to_owned() + &both[1]);
     for (file, message) in [
         ("cert.pem", remedy),
         ("key.pem", remedy),
@@ -278,21 +268,16 @@ fn identity_that_cannot_be_used_is_an_error() {
             "cannot use the identity in mixed: the private key is not that of the certificate",
         ),
     ] {
-        dir.run(CLIENT, &["--identity", file, "--addr", "127.0.0.1:1"])
+        dir.run(CLIENT, &format!("--identity {file} --addr 127.0.0.1:1"))
             .assert_failure(5, &[message]);
     }
-    set_mode(&dir.path("me.pem"), 0o644);
-    let exposed = dir.run(CLIENT, &["--identity", "me.pem", "--show-identity"]);
-    assert_eq!(exposed.code, Some(0));
-    assert_eq!(
-        exposed.err,
-        "warning: other users can read the private key in me.pem (mode 0644); run: chmod 600 me.pem\n"
-    );
+    dir.set_mode("me.pem", 0o644);
+    dir.run(CLIENT, "--identity me.pem --show-identity").assert_exit(0).assert_err("warning: other users can read the private key in me.pem (mode 0644); run: chmod 600 me.pem\n");
     if !rustix::process::geteuid().is_root() {
         return; // Only root can give files away.
     }
     std::os::unix::fs::chown(dir.path("me.pem"), Some(12_345), None).unwrap();
-    dir.run(CLIENT, &["--identity", "me.pem", "--show-identity"])
+    dir.run(CLIENT, "--identity me.pem --show-identity")
         .assert_failure(5, &["me.pem: it belongs to another user (ID 12345)"]);
 }
 
@@ -300,7 +285,7 @@ fn identity_that_cannot_be_used_is_an_error() {
 fn clients_file_that_cannot_be_used_is_an_error() {
     let dir = TestDir::new();
     let line = format!("sha256:{}", "0a".repeat(32));
-    let run = || dir.run(SERVER, &["--clients", "clients", "--bind", "127.0.0.1:0"]);
+    let run = || dir.run(SERVER, "--clients clients --bind 127.0.0.1:0");
     run().assert_failure(1, &["cannot read clients: No such file"]);
     assert!(
         !dir.path("cert.pem").exists(),
@@ -312,11 +297,11 @@ fn clients_file_that_cannot_be_used_is_an_error() {
     run().assert_failure(1, &["line 2: this key is already in line 1"]);
     for mode in [0o664, 0o646] {
         list(&dir, &[&line]);
-        set_mode(&dir.path("clients"), mode);
+        dir.set_mode("clients", mode);
         run().assert_failure(1, &["other users can write it", "chmod go-w clients"]);
     }
     list(&dir, &["# nobody yet"]);
-    let log = dir.serve(&["--clients", "clients"]).stop().err;
+    let log = dir.serve("--clients clients").stop().err;
     assert!(
         log.contains("clients lists no client: nobody can connect"),
         "{log}"
@@ -337,9 +322,8 @@ fn t7_log_names_the_client() {
         (key.to_owned(), name.to_owned())
     };
     list(&dir, &[&format!("{key}   the archive  ")]);
-    let server: Process = dir.serve(&["--clients", "clients", "-v"]);
-    dir.fetch(&server, &["--identity", "me.pem"])
-        .assert_success(ALL);
+    let server: Process = dir.serve("--clients clients -v");
+    dir.fetch(&server, "--identity me.pem").assert_success(ALL);
     let log = server.stop().err;
     assert!(log.contains("(the archive)"), "{log}");
     assert!(Path::new(&dir.path("cert.pem")).exists());

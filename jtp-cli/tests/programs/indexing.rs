@@ -7,15 +7,16 @@ use jtp_core::ImageId;
 use rustix::process::Signal;
 
 use crate::support::{
-    CLIENT, FakeServer, Process, TestDir, list_response, noise, packet, set_mode, wait_until,
+    CLIENT, FakeServer, Folder as _, Process, TestDir, images_response, list_response, noise,
+    packet, wait_until,
 };
 
 /// The number of files that a run without changes finds and reads.
 #[track_caller]
-fn scanned(dir: &TestDir, server: &Process, args: &[&str]) -> (u64, u64) {
-    let args = [&["--batch", "--json", "--retries", "0"], args].concat();
+fn scanned(dir: &TestDir, server: &Process, args: &str) -> (u64, u64) {
+    let args = format!("--batch --json --retries 0 {args}");
     let output = dir.fetch(server, &args);
-    assert_eq!(output.code, Some(0), "{output:?}");
+    output.assert_exit(0);
     counts(&output.out)
 }
 
@@ -33,7 +34,7 @@ fn counts(out: &str) -> (u64, u64) {
 fn tree_of_images() -> TestDir {
     let dir = TestDir::with_images();
     dir.add("large.png", &noise(700_000, 9));
-    fs::create_dir_all(dir.path("images/x/y")).unwrap();
+    dir.make_dir("images/x/y");
     dir.add("x/y/deep.png", &noise(3000, 8));
     dir.add("x/deep.jpg", &noise(300_000, 7));
     dir
@@ -42,24 +43,23 @@ fn tree_of_images() -> TestDir {
 #[test]
 fn the_first_run_after_a_fetch_reads_no_file() {
     let dir = tree_of_images();
-    let plain = dir.serve(&["--no-tls", "--recursive"]);
-    let tls = dir.serve(&["--recursive"]);
+    let plain = dir.serve("--no-tls --recursive");
+    let tls = dir.serve("--recursive");
     for (server, args) in [
-        (&plain, &[][..]),
-        (&plain, &["--batch"]),
-        (&plain, &["--batch", "--parallel", "4"]),
-        (&plain, &["--mirror"]),
-        (&plain, &["--flat"]),
-        (&tls, &["--tls", "-k"]),
+        (&plain, ""),
+        (&plain, "--batch"),
+        (&plain, "--batch --parallel 4"),
+        (&plain, "--mirror"),
+        (&plain, "--flat"),
+        (&tls, "--tls -k"),
     ] {
         let _ = fs::remove_dir_all(dir.path("output"));
         assert_eq!(dir.fetch(server, args).code, Some(0));
-        let rest = args.iter().filter(|arg| !matches!(**arg, "--batch"));
-        let rest: Vec<&str> = rest.copied().collect();
+        let rest = args.replace("--batch", "");
         assert_eq!(scanned(&dir, server, &rest), (6, 0), "{args:?}");
         assert_eq!(scanned(&dir, server, &rest), (6, 0), "{args:?}, again");
         // Another run that fetches all: the files are replaced.
-        if !args.contains(&"--mirror") && !args.contains(&"--batch") {
+        if !args.contains("--mirror") && !args.contains("--batch") {
             assert_eq!(dir.fetch(server, args).code, Some(0));
             assert_eq!(scanned(&dir, server, &rest), (6, 0), "{args:?}, replaced");
         }
@@ -69,31 +69,29 @@ fn the_first_run_after_a_fetch_reads_no_file() {
 #[test]
 fn a_file_that_is_changed_after_a_fetch_is_read_and_fetched_again() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    assert_eq!(dir.fetch(&server, &[]).code, Some(0));
+    let server = dir.serve("--no-tls");
+    assert_eq!(dir.fetch(&server, "").code, Some(0));
     let file = dir.path("output/a.png");
     let before = fs::metadata(&file).unwrap().modified().unwrap();
     fs::write(&file, noise(1000, 77)).unwrap();
     // A program that restores the mtime is seen by the ctime.
     let changed = fs::File::options().write(true).open(&file).unwrap();
     changed.set_modified(before).unwrap();
-    assert_eq!(scanned(&dir, &server, &[]), (3, 1));
+    assert_eq!(scanned(&dir, &server, ""), (3, 1));
     assert_eq!(dir.files("output"), dir.files("images"));
-    assert_eq!(scanned(&dir, &server, &[]), (3, 0));
+    assert_eq!(scanned(&dir, &server, ""), (3, 0));
 }
 
 #[test]
 fn what_a_watching_client_has_stored_is_not_read() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    let client = Process::start(dir.command(CLIENT, &["--watch", "--addr", &server.address]));
-    client.err.wait_for("watching");
+    let server = dir.serve("--no-tls");
+    let client = dir.watch(&server.address, "");
     assert!(client.out.next_line().starts_with("fetched 3 images"));
     dir.add("new.png", &noise(400, 5));
     assert_eq!(client.out.next_line(), "fetched new.png (400 B)");
-    client.signal(Signal::INT);
-    assert_eq!(client.wait().code, Some(130));
-    assert_eq!(scanned(&dir, &server, &[]), (4, 0));
+    client.end(Signal::INT).assert_exit(130);
+    assert_eq!(scanned(&dir, &server, ""), (4, 0));
 }
 
 #[test]
@@ -108,40 +106,38 @@ fn what_an_interrupted_run_has_stored_is_not_read() {
         .collect();
     // Two images arrive, and the third never does.
     let listed = list_response(&list);
-    let arriving = [packet(list[0].1, &images[0]), packet(list[1].1, &images[1])].concat();
+    let packets = [0, 1, 2].map(|n| packet(list[n].1, &images[n]));
     let fake = FakeServer::new(move |_, request, stream| match request {
         1 => stream.write_all(&listed).unwrap(),
         _ => {
-            let magic = if request == 0 { b"JTPD" } else { b"JTPG" };
-            stream.write_all(magic).unwrap();
-            stream.write_all(&[3]).unwrap();
+            let mut arriving = images_response(request, &packets);
+            arriving.truncate(arriving.len() - packets[2].len());
             stream.write_all(&arriving).unwrap();
             let _ = stream.read(&mut [0]);
         }
     });
     let address = fake.address.to_string();
-    let client = Process::start(dir.command(CLIENT, &["--batch", "--addr", &address]));
+    let client = dir.client(&address, "--batch");
     let path = dir.path("output/b.jpg");
     wait_until("the second image", || path.exists());
-    client.signal(Signal::INT);
-    assert_eq!(client.wait().code, Some(130));
-    let output = dir.run(CLIENT, &["--check", "--json", "--addr", &address]);
+    client.end(Signal::INT).assert_exit(130);
+    let output = dir.run(CLIENT, &format!("--check --json --addr {address}"));
     assert_eq!(counts(&output.out), (2, 0), "{output:?}");
 }
 
 #[test]
 fn a_client_that_cannot_write_its_index_fetches_nevertheless() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    fs::create_dir_all(dir.path("output/.jtp-index")).unwrap();
-    dir.fetch(&server, &[])
+    let server = dir.serve("--no-tls");
+    dir.make_dir("output/.jtp-index");
+    dir.fetch(&server, "")
         .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
-    assert_eq!(scanned(&dir, &server, &[]).0, 3);
+    assert_eq!(scanned(&dir, &server, "").0, 3);
     assert!(dir.path("output/.jtp-index").is_dir());
     // One that was written stays as it is in a folder that only can be read.
     fs::remove_dir(dir.path("output/.jtp-index")).unwrap();
-    dir.fetch(&server, &[]).assert_no_error();
-    set_mode(&dir.path("output"), 0o555);
-    assert_eq!(scanned(&dir, &server, &[]), (3, 0));
-    set_mode(&dir.path("output"), 0o755);
+    dir.fetch(&server, "").assert_no_error();
+    dir.set_mode("output", 0o555);
+    assert_eq!(scanned(&dir, &server, ""), (3, 0));
+    dir.set_mode("output", 0o755);
 }

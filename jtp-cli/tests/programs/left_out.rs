@@ -1,17 +1,14 @@
 //! Which files a server shares: by their first bytes, by `--include` and `--exclude`, and what it says of the others.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-
 use serde_json::Value;
 
-use crate::support::{Process, SERVER, TestDir, noise, wait_until};
+use crate::support::{Folder as _, Process, SERVER, TestDir, noise, wait_until};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
 
 fn listed(dir: &TestDir, server: &Process) -> Vec<String> {
-    let output = dir.fetch(server, &["--list", "--sort", "name"]);
-    assert_eq!(output.code, Some(0), "{output:?}");
+    let output = dir.fetch(server, "--list --sort name");
+    output.assert_exit(0);
     let last_word = |line: &str| line.split_whitespace().last().unwrap().to_owned();
     output.out.lines().map(last_word).collect()
 }
@@ -25,7 +22,7 @@ fn left_out(log: &str) -> Vec<&str> {
 }
 
 fn write(dir: &TestDir, name: &str, bytes: &[u8]) {
-    fs::write(dir.path("images").join(name), bytes).unwrap();
+    dir.write(format!("images/{name}"), bytes);
 }
 
 #[test]
@@ -37,15 +34,14 @@ fn images_are_shared_by_their_first_bytes_and_get_an_extension_at_the_client() {
     write(&dir, "other.img", b"a disk");
     write(&dir, "a.png.part", &[PNG, b"!"].concat());
     write(&dir, "notes.txt", b"BMI,weight\n");
-    let server = dir.serve(&[]);
+    let server = dir.serve("");
     assert_eq!(listed(&dir, &server), ["IMG_0001", "disk.img", "photo.bin"]);
-    let fetched = dir.fetch(&server, &["--out", "out"]);
-    assert_eq!(fetched.code, Some(0), "{fetched:?}");
+    dir.fetch(&server, "--out out").assert_exit(0);
     let names = ["IMG_0001.img", "disk.img", "photo.bin.img"];
     assert_eq!(dir.names("out"), names);
     // A download that is complete, and a file that becomes an image.
     let images = dir.path("images");
-    fs::rename(images.join("a.png.part"), images.join("a.png")).unwrap();
+    images.rename("a.png.part", "a.png");
     write(&dir, "notes.txt", &noise(100, 3));
     write(&dir, "notes.txt", &[b"GIF87a", PNG].concat());
     let expected = ["IMG_0001", "a.png", "disk.img", "notes.txt", "photo.bin"];
@@ -56,15 +52,15 @@ fn images_are_shared_by_their_first_bytes_and_get_an_extension_at_the_client() {
 fn a_folder_of_year_folders_is_told_how_to_be_shared() {
     let dir = TestDir::new();
     for year in 2010..2022 {
-        fs::create_dir_all(dir.path(&format!("images/{year}"))).unwrap();
+        dir.make_dir(&format!("images/{year}"));
     }
-    let output = dir.serve(&[]).stop();
-    assert!(output.err.contains("sharing 0 images"), "{output:?}");
+    let output = dir.serve("").stop();
+    output.assert_in_err("sharing 0 images");
     assert_eq!(
         left_out(&output.err),
         ["12 sub-folders (2010, 2011, 2012, …): share them with --recursive"]
     );
-    let output = dir.serve(&["-v"]).stop();
+    let output = dir.serve("-v").stop();
     let years: Vec<_> = (2010..2022).map(|year| year.to_string()).collect();
     let line = format!(
         "12 sub-folders ({}): share them with --recursive",
@@ -77,8 +73,8 @@ fn a_folder_of_year_folders_is_told_how_to_be_shared() {
 fn the_start_says_how_many_files_are_left_out_by_reason() {
     let dir = TestDir::with_images();
     let images = dir.path("images");
-    assert!(left_out(&dir.serve(&[]).stop().err).is_empty());
-    write(&dir, "copy.png", &fs::read(images.join("a.png")).unwrap());
+    assert!(left_out(&dir.serve("").stop().err).is_empty());
+    write(&dir, "copy.png", &images.read("a.png"));
     write(&dir, ".hidden", PNG);
     write(&dir, "a.png~", PNG);
     write(&dir, "draft.png", b"draft");
@@ -86,8 +82,8 @@ fn the_start_says_how_many_files_are_left_out_by_reason() {
     for n in 0..9_999 {
         write(&dir, &format!("zz-{n:04}.txt"), b"text");
     }
-    symlink("/etc/passwd", images.join("link")).unwrap();
-    let args = ["--exclude", "draft*"];
+    images.link("/etc/passwd", "link");
+    let args = "--exclude draft*";
     let expected = [
         "10,000 files that are no images (\"new\\nline \\u{1b}[31m\", zz-0000.txt, zz-0001.txt, …)",
         "1 hidden file or folder (.hidden)",
@@ -99,12 +95,10 @@ fn the_start_says_how_many_files_are_left_out_by_reason() {
     // At the first start, and when the files are known.
     for _ in 0..2 {
         let output = dir.serve(&args).stop();
-        assert!(output.err.contains("sharing 3 images"), "{output:?}");
+        output.assert_in_err("sharing 3 images");
         assert_eq!(left_out(&output.err), expected);
     }
-    let output = dir
-        .serve(&["--exclude", "draft*", "--log-format", "json"])
-        .stop();
+    let output = dir.serve("--exclude draft* --log-format json").stop();
     let lines = output
         .err
         .lines()
@@ -125,20 +119,17 @@ fn the_last_pattern_that_matches_decides_and_only_applies_as_well() {
         write(&dir, name, name.as_bytes());
     }
     for (args, expected) in [
+        ("--include *.jpg --exclude a.*", &["b.jpg"][..]),
         (
-            &["--include", "*.jpg", "--exclude", "a.*"][..],
-            &["b.jpg"][..],
-        ),
-        (
-            &["--exclude", "a.*", "--include", "*.jpg"],
+            "--exclude a.* --include *.jpg",
             &["a.jpg", "b.jpg", "c.gif"],
         ),
         (
-            &["--include", "a.*", "--include", "/b.jpg", "--exclude=*.png"],
+            "--include a.* --include /b.jpg --exclude=*.png",
             &["a.jpg", "b.jpg"],
         ),
-        (&["--include", "*.{jpg,gif}", "--only", "C"], &["c.gif"]),
-        (&["--include", "sub/**"], &[]),
+        ("--include *.{jpg,gif} --only C", &["c.gif"]),
+        ("--include sub/**", &[]),
     ] {
         let server = dir.serve(args);
         assert_eq!(listed(&dir, &server), expected, "{args:?}");
@@ -150,25 +141,24 @@ fn a_renamed_file_enters_or_leaves_the_selection() {
     let dir = TestDir::new();
     write(&dir, "draft-a.png", b"1");
     write(&dir, "b.png", b"2");
-    let server = dir.serve(&["--exclude", "draft-*"]);
+    let server = dir.serve("--exclude draft-*");
     assert_eq!(listed(&dir, &server), ["b.png"]);
     let images = dir.path("images");
-    fs::rename(images.join("draft-a.png"), images.join("a.png")).unwrap();
-    fs::rename(images.join("b.png"), images.join("draft-b.png")).unwrap();
+    images.rename("draft-a.png", "a.png");
+    images.rename("b.png", "draft-b.png");
     wait_until("both are renamed", || listed(&dir, &server) == ["a.png"]);
 }
 
 #[test]
 fn an_invalid_pattern_is_a_usage_error_that_names_it() {
     let dir = TestDir::with_images();
-    for (args, words) in [
-        (["--include", "["], "invalid pattern"),
-        (["--exclude", "{a,b"], "invalid pattern"),
-        (["--exclude", "[é]"], "ASCII characters only"),
-        (["--include", ""], "the pattern is empty"),
+    for (option, pattern, words) in [
+        ("--include", "[", "invalid pattern"),
+        ("--exclude", "{a,b", "invalid pattern"),
+        ("--exclude", "[é]", "ASCII characters only"),
+        ("--include", "", "the pattern is empty"),
     ] {
-        let args = [&args[..], &["--bind", "127.0.0.1:0"]].concat();
-        let output = dir.run(SERVER, &args);
-        output.assert_failure(2, &[args[0], words]);
+        let args = format!("--bind 127.0.0.1:0 {option}={pattern}");
+        dir.run(SERVER, &args).assert_failure(2, &[option, words]);
     }
 }

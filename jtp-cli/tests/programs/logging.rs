@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::{Map, Value};
 
-use crate::support::{CLIENT, FakeServer, ProcessOutput, SERVER, TestDir, jtpe};
+use crate::support::{CLIENT, FakeServer, Output, SERVER, TestDir, jtpe};
 
 /// The lines of a log in JSON, each of which is checked to be a flat object with the documented members.
 #[track_caller]
@@ -33,13 +33,12 @@ fn text<'a>(line: &'a Map<String, Value>, member: &str) -> &'a str {
 #[test]
 fn json_log_has_one_object_a_line_with_fields_and_spans() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--log-format", "json", "-vv"]);
+    let server = dir.serve("--log-format json -vv");
     // Plain TCP, and TLS with records of the crate `log`.
-    assert_eq!(dir.fetch(&server, &[]).code, Some(0));
-    let output = dir.fetch(&server, &["--tls"]);
-    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(dir.fetch(&server, "").code, Some(0));
+    dir.fetch(&server, "--tls").assert_exit(0);
     let output = server.stop();
-    assert_eq!(output.code, Some(0));
+    output.assert_exit(0);
     let lines = json_lines(&output.err);
     let with = |message: &str| {
         let found = lines.iter().find(|line| text(line, "message") == message);
@@ -74,8 +73,8 @@ fn json_log_ends_with_the_error_that_ends_the_server() {
         "127.0.0.1:0",
     ];
     let mut command = dir.command(SERVER, &args);
-    let output = ProcessOutput::of(command.env("RUST_LOG", "not=a=filter"));
-    assert_eq!(output.code, Some(1), "{output:?}");
+    let output = Output::of(command.env("RUST_LOG", "not=a=filter"));
+    output.assert_exit(1);
     let lines = json_lines(&output.err);
     let levels: Vec<_> = lines.iter().map(|line| text(line, "level")).collect();
     assert_eq!(levels, ["WARN", "ERROR"], "{output:?}");
@@ -105,18 +104,18 @@ fn text_log_has_one_line_for_an_error_with_a_newline() {
 fn rustls_logs_nothing_below_errors_unless_asked() {
     let dir = TestDir::with_images();
     for (args, rust_log, is_logged) in [
-        (&[][..], "", false),
-        (&["-v"], "", false),
-        (&["-vv"], "", true),
-        (&[], "rustls=debug", true),
+        ("", "", false),
+        ("-v", "", false),
+        ("-vv", "", true),
+        ("", "rustls=debug", true),
     ] {
-        let args = [&["--bind", "127.0.0.1:0"], args].concat();
+        let args = format!("--bind 127.0.0.1:0 {args}");
         let mut command = dir.command(SERVER, &args);
         command.env("RUST_LOG", rust_log);
         let mut server = crate::support::Process::start(command);
         let line = server.out.next_line();
         server.address = line.replace("listening on ", "");
-        assert_eq!(dir.fetch(&server, &["--tls"]).code, Some(0));
+        assert_eq!(dir.fetch(&server, "--tls").code, Some(0));
         // No TLS at all: an error of rustls.
         let mut broken = TcpStream::connect(&server.address).unwrap();
         broken.write_all(&[22, 3, 1, 0, 4, 1, 0, 0, 0]).unwrap();
@@ -135,13 +134,13 @@ fn clients_messages_of_a_hostile_server_are_cut_and_stay_in_their_line() {
         let _ = stream.write_all(&jtpe(3, &message));
     });
     for verbose in ["-q", "-v", "-vv"] {
-        let args = ["--addr", &fake.addr(), "--retries", "1", verbose];
+        let args = format!("--addr {} --retries 1 {verbose}", fake.addr());
         let output = dir.run(CLIENT, &args);
-        assert_eq!(output.code, Some(1), "{output:?}");
-        assert!(output.err.contains(" more bytes)"), "{output:?}");
+        output.assert_exit(1);
+        output.assert_in_err(" more bytes)");
         assert!(output.err.len() < 8_192, "{} bytes", output.err.len());
         let unsafe_text = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
-        assert!(!output.err.contains(unsafe_text), "{output:?}");
+        assert!(!output.err.chars().any(unsafe_text), "{output:?}");
         let forged = output
             .err
             .lines()

@@ -82,12 +82,12 @@ fn metrics_address(server: &Process) -> String {
 fn page_has_counters_histograms_catalog_and_caches() {
     let dir = TestDir::with_images();
     dir.add(".hidden.png", b"1");
-    let server = dir.serve(&["--no-tls", "--metrics", "127.0.0.1:0"]);
+    let server = dir.serve("--no-tls --metrics 127.0.0.1:0");
     let address = metrics_address(&server);
     assert_eq!(health(&address), (200, "ok\n".to_owned()));
 
     for _ in 0..2 {
-        assert_eq!(dir.fetch(&server, &[]).code, Some(0));
+        assert_eq!(dir.fetch(&server, "").code, Some(0));
     }
     // The server counts a request after its last byte was sent.
     let mut page = String::new();
@@ -162,7 +162,7 @@ fn page_has_counters_histograms_catalog_and_caches() {
 #[test]
 fn requests_for_anything_else_are_refused() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls", "--metrics", "127.0.0.1:0"]);
+    let server = dir.serve("--no-tls --metrics 127.0.0.1:0");
     let address = metrics_address(&server);
     for path in ["/", "/metrics/", "/healthz2", "/../metrics", "*"] {
         assert_eq!(request(&address, "GET", path).status, 404, "{path}");
@@ -195,7 +195,7 @@ fn requests_for_anything_else_are_refused() {
 #[test]
 fn silent_http_clients_are_disconnected_and_do_not_block_others() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls", "--metrics", "127.0.0.1:0"]);
+    let server = dir.serve("--no-tls --metrics 127.0.0.1:0");
     let address = metrics_address(&server);
     let begun = Instant::now();
     // More than the listener serves at once. If they waited for each other, three times 5 s would pass.
@@ -221,36 +221,28 @@ fn silent_http_clients_are_disconnected_and_do_not_block_others() {
     }
     // An open connection delays no exit.
     let _open = TcpStream::connect(&address).unwrap();
-    assert_eq!(server.stop().code, Some(0));
+    server.stop().assert_exit(0);
 }
 
 #[test]
 fn health_is_503_during_the_first_scan() {
     let dir = TestDir::new();
     dir.add_endless_images();
-    let args = [
-        "--no-tls",
-        "--bind",
-        "127.0.0.1:0",
-        "--metrics",
-        "127.0.0.1:0",
-    ];
+    let args = "--no-tls --bind 127.0.0.1:0 --metrics 127.0.0.1:0";
     let server = Process::start(dir.command(SERVER, &args));
     let address = metrics_address(&server);
     assert_eq!(health(&address), (503, "starting\n".to_owned()));
     let samples = samples(&request(&address, "GET", "/metrics").body);
     assert_eq!(samples["jtp_ready"], 0.0);
     assert!(!samples.contains_key("jtp_catalog_images"), "{samples:?}");
-    let output = server.stop();
-    assert_eq!(output.code, Some(0));
-    assert_eq!(output.out, "", "the scan was complete");
+    server.stop().assert_exit(0).assert_out("");
 }
 
 #[test]
 fn health_is_503_while_draining() {
     let dir = TestDir::new();
     dir.add("a.png", &noise(30 << 20, 1));
-    let server = dir.serve(&["--no-tls", "--metrics", "127.0.0.1:0"]);
+    let server = dir.serve("--no-tls --metrics 127.0.0.1:0");
     let address = metrics_address(&server);
     let mut peer = TcpStream::connect(&server.address).unwrap();
     peer.write_all(&[5, 0]).unwrap();
@@ -266,7 +258,7 @@ fn health_is_503_while_draining() {
         (0.0, 1.0)
     );
     peer.read_to_end(&mut Vec::new()).unwrap();
-    assert_eq!(server.wait().code, Some(0));
+    server.wait().assert_exit(0);
 }
 
 #[test]
@@ -276,13 +268,11 @@ fn address_in_use_is_reported_before_images_are_read() {
     let address = listener.local_addr().unwrap().to_string();
     dir.run(
         SERVER,
-        &["--no-tls", "--bind", "127.0.0.1:0", "--metrics", &address],
+        &format!("--no-tls --bind 127.0.0.1:0 --metrics {address}"),
     )
     .assert_failure(1, &[&address, "in use", "--metrics"]);
-    let usage = dir.run(SERVER, &["--metrics", "9184"]);
-    assert_eq!(usage.code, Some(2), "{usage:?}");
+    dir.run(SERVER, "--metrics 9184").assert_exit(2);
     // Off by default.
-    let server = dir.serve(&["--no-tls"]);
-    let output = server.stop();
-    assert!(!output.err.contains("metrics"), "{output:?}");
+    let server = dir.serve("--no-tls");
+    server.stop().assert_not_in_err("metrics");
 }

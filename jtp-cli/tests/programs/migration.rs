@@ -11,7 +11,8 @@ use rustix::process::Signal;
 
 use crate::readme::{console_commands, page};
 use crate::support::{
-    CLIENT, Process, ProcessOutput, TestDir, Tree, copy_program, noise, tree, wait_until,
+    CLIENT, Folder as _, Output, Process, TestDir, Tree, copy_program, key_of, noise, tree,
+    wait_until,
 };
 use crate::web::WebServer;
 
@@ -28,20 +29,13 @@ impl Machines {
     fn new(serve: &str) -> Machines {
         let dir = TestDir::new();
         add_pictures(&dir.path("nas/photos"));
-        fs::create_dir_all(dir.path("here")).unwrap();
+        dir.make_dir("here");
         // What SSH does: a command on the other machine.
         let ssh = "#!/bin/sh\nshift\ncd '@nas' && exec \"$@\"\n";
         let nas = dir.path("nas").to_str().unwrap().to_owned();
         write_script(&dir.path("ssh"), &ssh.replace("@nas", &nas));
         let server = Machines::serve(&dir, serve);
-        let line = server.err.wait_for("the server's key is ");
-        let key = line
-            .split_whitespace()
-            .find(|word| word.starts_with("sha256:"));
-        let key = key
-            .unwrap()
-            .trim_matches(|c: char| !c.is_alphanumeric())
-            .to_owned();
+        let key = key_of(&server);
         // As copied to this machine.
         fs::copy(dir.path("nas/cert.pem"), dir.path("here/cert.pem")).unwrap();
         let web = WebServer::new(dir.path("nas"));
@@ -55,7 +49,9 @@ impl Machines {
 
     fn serve(dir: &TestDir, command: &str) -> Process {
         let args: Vec<&str> = command.split_whitespace().skip(1).collect();
-        dir.serve_in("nas", &args)
+        let mut server = dir.server_command("127.0.0.1:0", &args);
+        server.current_dir(dir.path("nas"));
+        Process::listening(server)
     }
 
     fn photos(&self) -> PathBuf {
@@ -63,7 +59,7 @@ impl Machines {
     }
 
     /// Runs a command of the page as a shell does. `None` if the program is not installed.
-    fn run(&self, command: &str) -> Option<ProcessOutput> {
+    fn run(&self, command: &str) -> Option<Output> {
         let program = command.split_whitespace().next().unwrap();
         if !is_installed(program) {
             assert!(
@@ -72,14 +68,14 @@ impl Machines {
             );
             return None;
         }
-        Some(ProcessOutput::of(&mut self.shell(command)))
+        Some(Output::of(&mut self.shell(command)))
     }
 
     fn shell(&self, command: &str) -> Command {
         let command = command
             .replace("jtps://nas", &format!("jtps://{}", self.server.address))
             .replace("sha256:8f43…c1e7", &self.key);
-        let mut shell = self.dir.command("sh", &["-c", &command]);
+        let mut shell = self.dir.command("sh", &["-c", &*command]);
         let programs = Path::new(CLIENT).parent().unwrap().to_str().unwrap();
         let path = std::env::var("PATH").unwrap();
         shell
@@ -128,7 +124,7 @@ fn write_script(path: &Path, text: &str) {
     let plain = path.with_extension("txt");
     fs::write(&plain, text).unwrap();
     copy_program(&plain, path);
-    crate::support::set_mode(path, 0o755);
+    path.parent().unwrap().set_mode(path, 0o755);
 }
 
 /// Names, times and sizes of everything below a folder, hidden files too.
@@ -201,9 +197,9 @@ fn first_copy_is_the_same_with_each_program() {
 fn change(machines: &Machines) {
     let photos = machines.dir.path("nas/photos");
     write(&photos.join("2025/new.jpg"), 1_000);
-    fs::remove_file(photos.join("2024/d.webp")).unwrap();
-    fs::rename(photos.join("2023/a.jpg"), photos.join("2023/renamed.jpg")).unwrap();
-    fs::rename(photos.join("top.jpg"), photos.join("2023/moved.jpg")).unwrap();
+    photos.remove("2024/d.webp");
+    photos.rename("2023/a.jpg", "2023/renamed.jpg");
+    photos.rename("top.jpg", "2023/moved.jpg");
     write(&photos.join("2024/c.jpg"), 2_000);
     machines.wait_for_list();
 }
@@ -223,7 +219,7 @@ fn after_first_copy(section: usize, machines: &Machines, check: impl Fn(&str, &s
         let program = command.split(' ').next().unwrap();
         let copy = first.iter().find(|first| first.starts_with(program));
         if let Some(output) = machines.run(copy.unwrap()) {
-            assert_eq!(output.code, Some(0), "{output:?}");
+            output.assert_exit(0);
             let photos = tree(&machines.dir.path("nas/photos"));
             assert_eq!(tree(&machines.photos()), photos, "{output:?}");
             check(program, &command);
@@ -243,7 +239,7 @@ fn copy_is_back_in_step_after_a_month_with_each_program() {
         let mut expected = tree(&machines.dir.path("nas/photos"));
         if program == "client" {
             // The new one and the edited one: those that were renamed are there.
-            assert!(output.out.contains("fetched 2 images"), "{output:?}");
+            output.assert_in_out("fetched 2 images");
         }
         if !deletes(command) {
             if program == "client" {
@@ -305,8 +301,7 @@ fn pinned_server_is_fetched_from_over_tls() {
     let plain = command
         .replace("jtps://nas", &machines.server.address)
         .replace("--pin sha256:8f43…c1e7 ", "");
-    let output = machines.run(&plain).unwrap();
-    assert_eq!(output.code, Some(5), "{output:?}");
+    machines.run(&plain).unwrap().assert_exit(5);
 }
 
 #[test]
@@ -321,8 +316,7 @@ fn watch_fetches_each_new_picture() {
     write(&machines.dir.path("nas/photos").join(new), 1_000);
     let line = client.out.next_line();
     assert!(line.starts_with(&format!("fetched {new} ")), "{line}");
-    client.signal(Signal::INT);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(Signal::INT).assert_exit(130);
     assert_eq!(
         tree(&machines.photos()),
         tree(&machines.dir.path("nas/photos"))

@@ -2,16 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
 
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, Process, ProcessOutput, TestDir, list_response, noise, packet, set_mode,
-    wait_until,
+    CLIENT, FakeServer, Folder as _, Output, TestDir, images_response, list_response, noise,
+    packet, wait_until,
 };
-
-const PLAIN: &str = "--no-tls";
 
 /// A folder `images` with `count` images, and an output folder with all of them.
 fn mirrored(count: u64) -> TestDir {
@@ -20,16 +17,16 @@ fn mirrored(count: u64) -> TestDir {
         let name = format!("{number:02}.png");
         dir.add(&name, &noise(500, number + 1));
     }
-    let server = dir.serve(&[PLAIN]);
-    dir.fetch(&server, &["--mirror"]).assert_no_error();
+    let server = dir.serve("--no-tls");
+    dir.fetch(&server, "--mirror").assert_no_error();
     server.stop();
     assert_eq!(dir.files("output"), dir.files("images"));
     dir
 }
 
-fn mirror(dir: &TestDir, args: &[&str]) -> ProcessOutput {
-    let server = dir.serve(&[PLAIN]);
-    let output = dir.fetch(&server, &[&["--mirror"], args].concat());
+pub(crate) fn mirror(dir: &TestDir, args: &str) -> Output {
+    let server = dir.serve("--no-tls");
+    let output = dir.fetch(&server, &format!("--mirror {args}"));
     server.stop();
     output
 }
@@ -39,7 +36,7 @@ fn r8_mirror_keeps_images_whose_files_are_being_changed_or_cannot_be_read_on_the
     let dir = mirrored(20);
     let image = |name: &str| dir.path(&format!("images/{name}"));
     let before = dir.files("output");
-    let server = dir.serve(&[PLAIN]);
+    let server = dir.serve("--no-tls");
     let open = |name: &str| File::options().write(true).open(image(name)).unwrap();
     let overwritten = open("00.png");
     (&overwritten).write_all(&noise(100, 7)).unwrap();
@@ -57,7 +54,7 @@ fn r8_mirror_keeps_images_whose_files_are_being_changed_or_cannot_be_read_on_the
             &noise(500, name.len() as u64 + u64::from(name.as_bytes()[1])),
         );
         wait_until("it is fetched", || {
-            let output = dir.fetch(&server, &["--mirror"]);
+            let output = dir.fetch(&server, "--mirror");
             assert!(!output.out.contains("deleted"), "{output:?}");
             dir.path(&format!("output/{name}")).exists()
         });
@@ -71,7 +68,7 @@ fn r8_mirror_keeps_images_whose_files_are_being_changed_or_cannot_be_read_on_the
     fs::write(image("03.png"), noise(500, 99)).unwrap();
     fs::write(image("04.png"), noise(500, 98)).unwrap();
     wait_until("both folders are equal", || {
-        dir.fetch(&server, &["--mirror"]).assert_no_error();
+        dir.fetch(&server, "--mirror").assert_no_error();
         dir.files("output") == dir.files("images")
     });
     server.stop();
@@ -80,12 +77,12 @@ fn r8_mirror_keeps_images_whose_files_are_being_changed_or_cannot_be_read_on_the
 #[test]
 fn mirror_deletes_what_the_server_lost_and_renames_what_it_renamed() {
     let dir = mirrored(20);
-    fs::remove_file(dir.path("images/00.png")).unwrap();
-    fs::rename(dir.path("images/01.png"), dir.path("images/renamed.png")).unwrap();
+    dir.remove("images/00.png");
+    dir.rename("images/01.png", "images/renamed.png");
     fs::copy(dir.path("output/02.png"), dir.path("output/copy.png")).unwrap();
-    let plan = mirror(&dir, &["--dry-run"]);
+    let plan = mirror(&dir, "--dry-run");
     let lines = "rename   01.png -> renamed.png\ndelete   00.png\ndelete   copy.png\n";
-    assert_eq!((plan.code, &*plan.out), (Some(0), lines), "{plan:?}");
+    plan.assert_exit(0).assert_out(lines);
     assert!(
         plan.err
             .ends_with("1 would be renamed; 2 would be deleted\n"),
@@ -93,13 +90,13 @@ fn mirror_deletes_what_the_server_lost_and_renames_what_it_renamed() {
     );
     assert!(dir.path("output/00.png").exists());
 
-    let output = mirror(&dir, &[]);
+    let output = mirror(&dir, "");
     output.assert_no_error();
     let summary = output.out.clone();
     assert!(summary.contains("fetched 0 images"), "{summary}");
     assert!(summary.ends_with("; 1 renamed; 2 deleted\n"), "{summary}");
     assert_eq!(dir.files("output"), dir.files("images"));
-    let again = mirror(&dir, &[]);
+    let again = mirror(&dir, "");
     assert!(
         again.out.ends_with("19 already there; 0 failed\n"),
         "{again:?}"
@@ -111,19 +108,18 @@ fn empty_source_deletes_nothing_unless_100_percent_is_allowed() {
     let dir = mirrored(5);
     let all = dir.files("output");
     // A disk that is not mounted: an empty folder in its place.
-    fs::rename(dir.path("images"), dir.path("unmounted")).unwrap();
-    fs::create_dir(dir.path("images")).unwrap();
-    for args in [&[][..], &["--max-delete", "99%"], &["--max-delete", "1000"]] {
+    dir.rename("images", "unmounted");
+    dir.make_dir("images");
+    for args in ["", "--max-delete 99%", "--max-delete 1000"] {
         let output = mirror(&dir, args);
-        assert_eq!(output.code, Some(3), "{output:?}");
+        output.assert_exit(3);
         let reason = "nothing was deleted: the server lists no images, and the folder has 5 images";
-        assert!(output.err.contains(reason), "{output:?}");
-        assert!(output.out.contains("5 not deleted"), "{output:?}");
+        output.assert_in_err(reason);
+        output.assert_in_out("5 not deleted");
         assert_eq!(dir.files("output"), all);
     }
-    let plan = mirror(&dir, &["--dry-run"]);
-    assert_eq!((plan.code, &*plan.out), (Some(3), ""), "{plan:?}");
-    mirror(&dir, &["--max-delete", "100%"]).assert_no_error();
+    mirror(&dir, "--dry-run").assert_exit(3).assert_out("");
+    mirror(&dir, "--max-delete 100%").assert_no_error();
     assert!(dir.names("output").is_empty());
 }
 
@@ -132,48 +128,43 @@ fn shrunken_or_wrong_source_deletes_nothing() {
     let dir = mirrored(20);
     let all = dir.files("output");
     for number in 0..10 {
-        fs::remove_file(dir.path(&format!("images/{number:02}.png"))).unwrap();
+        dir.remove(&format!("images/{number:02}.png"));
     }
-    let output = mirror(&dir, &[]);
-    assert_eq!(output.code, Some(3), "{output:?}");
+    let output = mirror(&dir, "");
+    output.assert_exit(3);
     let reason = "10 images of the folder's 20, more than the 2 of --max-delete 10%";
-    assert!(output.err.contains(reason), "{output:?}");
+    output.assert_in_err(reason);
     assert_eq!(dir.files("output"), all);
     // Another folder of the same size: its images are fetched, and nothing goes.
-    fs::rename(dir.path("images"), dir.path("right")).unwrap();
-    fs::create_dir(dir.path("images")).unwrap();
+    dir.rename("images", "right");
+    dir.make_dir("images");
     for number in 0..20 {
         dir.add(&format!("other{number}.png"), &noise(300, 100 + number));
     }
-    let output = mirror(&dir, &[]);
-    assert_eq!(output.code, Some(3), "{output:?}");
+    let output = mirror(&dir, "");
+    output.assert_exit(3);
     assert_eq!(dir.names("output").len(), 40);
-    fs::remove_dir_all(dir.path("images")).unwrap();
-    fs::rename(dir.path("right"), dir.path("images")).unwrap();
-    mirror(&dir, &["--max-delete", "30"]).assert_no_error();
+    dir.remove("images");
+    dir.rename("right", "images");
+    mirror(&dir, "--max-delete 30").assert_no_error();
     assert_eq!(dir.files("output"), dir.files("images"));
 }
 
 #[test]
 fn half_read_catalog_deletes_nothing() {
     let dir = TestDir::new();
-    fs::create_dir(dir.path("output")).unwrap();
+    dir.make_dir("output");
     let images: Vec<_> = (0..3).map(|n| noise(100, n)).collect();
     for (n, bytes) in images.iter().enumerate() {
-        fs::write(dir.path(&format!("output/{n}.png")), bytes).unwrap();
+        dir.write(&format!("output/{n}.png"), bytes);
     }
     let all = dir.files("output");
     let id = ImageId::of(&images[0]);
     let run = |server: &FakeServer, max: &str| {
-        let args = [
-            "--addr",
-            &server.addr(),
-            "--mirror",
-            "--max-delete",
-            max,
-            "--retries",
-            "0",
-        ];
+        let args = format!(
+            "--addr {} --mirror --max-delete {max} --retries 0",
+            server.addr()
+        );
         dir.run(CLIENT, &args)
     };
     // One entry of the three that it announces, and then the end.
@@ -203,19 +194,14 @@ fn half_read_catalog_deletes_nothing() {
 #[test]
 fn failed_image_keeps_what_the_server_does_not_list() {
     let dir = TestDir::new();
-    fs::create_dir(dir.path("output")).unwrap();
-    fs::write(dir.path("output/old.png"), noise(100, 1)).unwrap();
+    dir.make_dir("output");
+    dir.write("output/old.png", noise(100, 1));
     let id = ImageId(7);
     let server = FakeServer::with(&[("new.png", id, 3)], &[packet(id, b"bad")]);
-    let args = ["--addr", &server.addr(), "--mirror", "--max-delete", "100%"];
+    let args = format!("--addr {} --mirror --max-delete 100%", server.addr());
     let output = dir.run(CLIENT, &args);
-    assert_eq!(output.code, Some(3), "{output:?}");
-    assert!(
-        output
-            .err
-            .contains("nothing was deleted: some images failed"),
-        "{output:?}"
-    );
+    output.assert_exit(3);
+    output.assert_in_err("nothing was deleted: some images failed");
     assert_eq!(dir.names("output"), ["old.png"]);
 }
 
@@ -223,17 +209,17 @@ fn failed_image_keeps_what_the_server_does_not_list() {
 fn files_that_are_no_images_or_are_filtered_out_stay() {
     let dir = mirrored(3);
     let out = dir.path("output");
-    fs::write(out.join("notes.txt"), "notes").unwrap();
-    fs::write(out.join("disk.img"), "a disk image").unwrap();
-    fs::write(out.join(".hidden.png"), noise(10, 50)).unwrap();
-    fs::write(out.join("raw.dng"), noise(10, 51)).unwrap();
-    fs::write(out.join("gone.png"), noise(10, 52)).unwrap();
-    fs::create_dir(out.join("empty")).unwrap();
-    fs::create_dir(out.join("album")).unwrap();
-    fs::write(out.join("album/gone.png"), noise(10, 53)).unwrap();
-    fs::write(dir.path("outside.png"), noise(10, 54)).unwrap();
-    symlink(dir.path("outside.png"), out.join("link.png")).unwrap();
-    let output = mirror(&dir, &["--max-delete", "100%", "--exclude", "*.dng"]);
+    out.write("notes.txt", "notes");
+    out.write("disk.img", "a disk image");
+    out.write(".hidden.png", noise(10, 50));
+    out.write("raw.dng", noise(10, 51));
+    out.write("gone.png", noise(10, 52));
+    out.make_dir("empty");
+    out.make_dir("album");
+    out.write("album/gone.png", noise(10, 53));
+    dir.write("outside.png", noise(10, 54));
+    out.link(dir.path("outside.png"), "link.png");
+    let output = mirror(&dir, "--max-delete 100% --exclude *.dng");
     output.assert_no_error();
     assert!(output.out.ends_with("; 2 deleted\n"), "{output:?}");
     for kept in [
@@ -255,18 +241,13 @@ fn files_that_are_no_images_or_are_filtered_out_stay() {
 #[test]
 fn run_that_ends_at_a_limit_deletes_nothing_and_reports_it() {
     let dir = mirrored(5);
-    fs::remove_file(dir.path("images/00.png")).unwrap();
+    dir.remove("images/00.png");
     for number in 0..5 {
         dir.add(&format!("new{number}.png"), &noise(500, 60 + number));
     }
-    let output = mirror(&dir, &["--max-total-size", "700", "--max-delete", "100%"]);
+    let output = mirror(&dir, "--max-total-size 700 --max-delete 100%");
     assert_ne!(output.code, Some(0), "{output:?}");
-    assert!(
-        output
-            .err
-            .contains("nothing was deleted: the run ended early"),
-        "{output:?}"
-    );
+    output.assert_in_err("nothing was deleted: the run ended early");
     assert!(dir.path("output/00.png").exists());
 }
 
@@ -276,14 +257,14 @@ fn percentage_counts_only_selected_images() {
     let all = dir.files("output");
     // Three of the ten selected images. Three are within 10 % of 40, and not of 10.
     for number in 0..3 {
-        fs::remove_file(dir.path(&format!("images/{number:02}.png"))).unwrap();
+        dir.remove(&format!("images/{number:02}.png"));
     }
-    let output = mirror(&dir, &["--include", "0*.png"]);
-    assert_eq!(output.code, Some(3), "{output:?}");
+    let output = mirror(&dir, "--include 0*.png");
+    output.assert_exit(3);
     let reason = "3 images of the folder's 10, more than the 1 of --max-delete 10%";
-    assert!(output.err.contains(reason), "{output:?}");
+    output.assert_in_err(reason);
     assert_eq!(dir.files("output"), all);
-    mirror(&dir, &["--include", "0*.png", "--max-delete", "30%"]).assert_no_error();
+    mirror(&dir, "--include 0*.png --max-delete 30%").assert_no_error();
     assert_eq!(dir.files("output"), dir.files("images"));
 }
 
@@ -291,18 +272,18 @@ fn percentage_counts_only_selected_images() {
 fn backup_dir_keeps_what_is_deleted_and_replaced() {
     let dir = mirrored(12);
     let before = dir.files("output");
-    fs::remove_file(dir.path("images/00.png")).unwrap();
+    dir.remove("images/00.png");
     dir.add("01.png", &noise(600, 77));
-    let output = mirror(&dir, &["--backup-dir", "old"]);
+    let output = mirror(&dir, "--backup-dir old");
     output.assert_no_error();
-    assert!(output.out.contains("1 replaced a file"), "{output:?}");
-    assert!(output.out.contains("1 deleted"), "{output:?}");
+    output.assert_in_out("1 replaced a file");
+    output.assert_in_out("1 deleted");
     assert_eq!(dir.files("old"), before[..2]);
     assert_eq!(dir.files("output"), dir.files("images"));
     // Without --mirror, and a name that is in use there.
     dir.add("01.png", &noise(600, 78));
-    let server = dir.serve(&[PLAIN]);
-    dir.fetch(&server, &["--batch", "--backup-dir", "old"])
+    let server = dir.serve("--no-tls");
+    dir.fetch(&server, "--batch --backup-dir old")
         .assert_no_error();
     let suffixed = format!("01-{}.png", ImageId::of(&noise(600, 77)));
     assert_eq!(
@@ -310,28 +291,24 @@ fn backup_dir_keeps_what_is_deleted_and_replaced() {
         ["00.png".to_owned(), suffixed.clone(), "01.png".to_owned()]
     );
     // Every image anew: what is already there needs no backup.
-    dir.fetch(&server, &["--backup-dir", "old"])
-        .assert_no_error();
+    dir.fetch(&server, "--backup-dir old").assert_no_error();
     assert_eq!(dir.names("old").len(), 3);
 }
 
 #[test]
 fn backup_dir_that_overlaps_the_output_folder_is_refused_and_a_hidden_one_works() {
     let dir = mirrored(12);
-    fs::remove_file(dir.path("images/00.png")).unwrap();
-    symlink(dir.path("output"), dir.path("alias")).unwrap();
+    dir.remove("images/00.png");
+    dir.link(dir.path("output"), "alias");
     for backup in ["output", "output/old", "output/a/old", ".", "alias/old"] {
-        let output = mirror(&dir, &["--backup-dir", backup]);
-        assert_eq!(output.code, Some(2), "{backup}: {output:?}");
-        assert!(
-            output.err.contains("must not contain each other"),
-            "{output:?}"
-        );
+        let output = mirror(&dir, &format!("--backup-dir {backup}"));
+        output.assert_exit(2);
+        output.assert_in_err("must not contain each other");
         assert_eq!(dir.names("output").len(), 12);
     }
-    mirror(&dir, &["--backup-dir", "output/.old"]).assert_no_error();
+    mirror(&dir, "--backup-dir output/.old").assert_no_error();
     assert_eq!(dir.names("output/.old"), ["00.png"]);
-    let again = mirror(&dir, &["--backup-dir", "output/.old"]);
+    let again = mirror(&dir, "--backup-dir output/.old");
     assert!(
         again.out.ends_with("11 already there; 0 failed\n"),
         "{again:?}"
@@ -343,21 +320,21 @@ fn file_that_cannot_be_backed_up_is_not_deleted() {
     if rustix::process::geteuid().is_root() {
         // Root can write to every folder: a file in place of the folder stops it, too.
         let dir = mirrored(12);
-        fs::remove_file(dir.path("images/00.png")).unwrap();
-        fs::write(dir.path("old"), "a file").unwrap();
-        let output = mirror(&dir, &["--backup-dir", "old"]);
-        assert_eq!(output.code, Some(8), "{output:?}");
+        dir.remove("images/00.png");
+        dir.write("old", "a file");
+        let output = mirror(&dir, "--backup-dir old");
+        output.assert_exit(8);
         assert_eq!(dir.names("output").len(), 12);
         return;
     }
     let dir = mirrored(12);
-    fs::remove_file(dir.path("images/00.png")).unwrap();
-    fs::create_dir(dir.path("old")).unwrap();
-    set_mode(&dir.path("old"), 0o500);
-    let output = mirror(&dir, &["--backup-dir", "old"]);
+    dir.remove("images/00.png");
+    dir.make_dir("old");
+    dir.set_mode("old", 0o500);
+    let output = mirror(&dir, "--backup-dir old");
     assert!(matches!(output.code, Some(3 | 8)), "{output:?}");
     assert_eq!(dir.names("output").len(), 12);
-    set_mode(&dir.path("old"), 0o700);
+    dir.set_mode("old", 0o700);
 }
 
 #[test]
@@ -366,16 +343,16 @@ fn keep_existing_replaces_no_file() {
     let before = dir.files("output");
     let new = noise(700, 90);
     dir.add("00.png", &new);
-    let server = dir.serve(&[PLAIN]);
-    let output = dir.fetch(&server, &["--batch", "--keep-existing"]);
+    let server = dir.serve("--no-tls");
+    let output = dir.fetch(&server, "--batch --keep-existing");
     output.assert_no_error();
     let id = ImageId::of(&new);
     let mut expected = before;
     expected.push((format!("00-{id}.png"), id));
     expected.sort();
     assert_eq!(dir.files("output"), expected);
-    let again = dir.fetch(&server, &["--batch", "--keep-existing"]);
-    assert!(again.out.contains("fetched 0 images"), "{again:?}");
+    dir.fetch(&server, "--batch --keep-existing")
+        .assert_in_out("fetched 0 images");
     assert_eq!(dir.files("output"), expected);
 }
 
@@ -383,14 +360,13 @@ fn keep_existing_replaces_no_file() {
 fn folders_that_renames_emptied_go_even_if_nothing_may_be_deleted() {
     let dir = mirrored(4);
     let out = dir.path("output");
-    fs::create_dir_all(out.join("old/album")).unwrap();
-    fs::rename(out.join("00.png"), out.join("old/album/00.png")).unwrap();
+    out.make_dir("old/album");
+    out.rename("00.png", "old/album/00.png");
     for number in 0..2 {
         let picture = noise(50, 300 + number);
-        fs::write(out.join(format!("gone{number}.png")), picture).unwrap();
+        out.write(format!("gone{number}.png"), picture);
     }
-    let output = mirror(&dir, &["--max-delete", "1"]);
-    assert_eq!(output.code, Some(3), "{output:?}");
+    mirror(&dir, "--max-delete 1").assert_exit(3);
     assert!(out.join("00.png").exists() && out.join("gone0.png").exists());
     assert!(!out.join("old").exists());
 }
@@ -400,7 +376,7 @@ fn files_of_a_folder_that_was_swapped_since_the_scan_stay() {
     let dir = TestDir::new();
     let out = dir.path("output");
     for (folder, seed) in [("output/2023", 0), ("edited", 100)] {
-        fs::create_dir_all(dir.path(folder)).unwrap();
+        dir.make_dir(folder);
         for number in 0..5 {
             let picture = noise(200, seed + number);
             fs::write(dir.path(folder).join(format!("{number}.png")), picture).unwrap();
@@ -416,16 +392,11 @@ fn files_of_a_folder_that_was_swapped_since_the_scan_stay() {
             // The folder was scanned.
             fs::rename(out.join("2023"), &before).unwrap();
             fs::rename(&edited, out.join("2023")).unwrap();
-            let header: &[u8] = match request {
-                0 => b"JTPD\x01",
-                2 => b"JTPB\x01",
-                _ => b"JTPG\x01",
-            };
-            [header, &packet(id, &new)].concat()
+            images_response(request, &[packet(id, &new)])
         };
         let _ = stream.write_all(&response);
     });
-    let args = ["--addr", &server.addr(), "--mirror", "--max-delete", "100%"];
+    let args = format!("--addr {} --mirror --max-delete 100%", server.addr());
     let output = dir.run(CLIENT, &args);
     assert!(dir.path("output/new.png").exists(), "{output:?}");
     assert!(dir.path("before").exists());
@@ -435,43 +406,41 @@ fn files_of_a_folder_that_was_swapped_since_the_scan_stay() {
 #[test]
 fn hard_link_to_a_listed_image_stays() {
     let dir = mirrored(4);
-    fs::hard_link(dir.path("output/00.png"), dir.path("output/link.png")).unwrap();
-    assert_eq!(mirror(&dir, &["--dry-run"]).out, "");
-    mirror(&dir, &[]).assert_no_error();
+    dir.hard_link("output/00.png", "output/link.png");
+    assert_eq!(mirror(&dir, "--dry-run").out, "");
+    mirror(&dir, "").assert_no_error();
     assert!(dir.path("output/link.png").exists() && dir.path("output/00.png").exists());
 }
 
 #[test]
 fn file_that_takes_the_name_of_a_folder_gets_it_in_one_run() {
     let dir = TestDir::new();
-    fs::create_dir(dir.path("images/p.png")).unwrap();
+    dir.make_dir("images/p.png");
     dir.add("p.png/i.png", &noise(100, 1));
     dir.add("q.png", &noise(100, 2));
-    let run = |args: &[&str]| {
-        let server = dir.serve(&[PLAIN, "--recursive"]);
+    let run = |args: &str| {
+        let server = dir.serve("--no-tls --recursive");
         let output = dir.fetch(&server, args);
         server.stop();
         output
     };
-    run(&["--mirror"]).assert_no_error();
+    run("--mirror").assert_no_error();
     for (from, to) in [("p.png", "t"), ("q.png", "p.png"), ("t", "q.png")] {
         fs::rename(dir.path("images").join(from), dir.path("images").join(to)).unwrap();
     }
-    assert_eq!(run(&["--mirror"]).code, Some(0));
+    assert_eq!(run("--mirror").code, Some(0));
     assert!(dir.path("output/p.png").is_file());
     assert!(dir.path("output/q.png/i.png").is_file());
-    assert_eq!(run(&["--check"]).code, Some(0));
+    assert_eq!(run("--check").code, Some(0));
 }
 
 #[test]
 fn mirror_follows_renames_and_removals_while_it_watches() {
     let dir = mirrored(20);
-    let server = dir.serve(&[PLAIN]);
-    let args = ["--addr", server.address.as_str(), "--mirror", "--watch"];
-    let client = Process::start(dir.command(CLIENT, &args));
-    client.err.wait_for("watching");
-    fs::remove_file(dir.path("images/00.png")).unwrap();
-    fs::rename(dir.path("images/01.png"), dir.path("images/renamed.png")).unwrap();
+    let server = dir.serve("--no-tls");
+    let client = dir.watch(&server.address, "--mirror");
+    dir.remove("images/00.png");
+    dir.rename("images/01.png", "images/renamed.png");
     // A removal and a rename are no events. A LIST follows soon after several new images.
     for number in 0..10 {
         dir.add(&format!("new{number}.png"), &noise(300, 200 + number));
@@ -479,6 +448,5 @@ fn mirror_follows_renames_and_removals_while_it_watches() {
     wait_until("the folders to be the same", || {
         dir.files("output") == dir.files("images")
     });
-    client.signal(rustix::process::Signal::TERM);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(rustix::process::Signal::TERM).assert_exit(130);
 }

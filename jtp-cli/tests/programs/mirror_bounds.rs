@@ -9,9 +9,9 @@ use jtp_core::ImageId;
 use jtp_sync::MaxDelete;
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, list_response, noise};
-
-const PLAIN: &str = "--no-tls";
+use crate::support::{
+    CLIENT, Disk, FakeServer, Folder as _, Process, TestDir, list_response, noise,
+};
 
 /// The IDs of the images in a folder.
 fn ids(dir: &TestDir, folder: &str) -> BTreeSet<ImageId> {
@@ -21,10 +21,10 @@ fn ids(dir: &TestDir, folder: &str) -> BTreeSet<ImageId> {
 /// A server that has deleted 3 of the 30 images in the output folder, renamed 5, changed 10 and added 10.
 fn changed() -> TestDir {
     let dir = TestDir::new();
-    fs::create_dir(dir.path("output")).unwrap();
+    dir.make_dir("output");
     for number in 0..30 {
         let bytes = noise(400, 1 + number);
-        fs::write(dir.path(&format!("output/{number:02}.png")), &bytes).unwrap();
+        dir.write(&format!("output/{number:02}.png"), &bytes);
         match number {
             0..3 => {}
             3..8 => dir.add(&format!("renamed{number}.png"), &bytes),
@@ -48,15 +48,8 @@ fn r8_mirror_that_is_killed_loses_nothing_and_the_next_run_completes_it() {
     ] {
         let dir = changed();
         let before = ids(&dir, "output");
-        let server = dir.serve(&[PLAIN]);
-        let args = [
-            "--addr",
-            &server.address,
-            "--mirror",
-            "--backup-dir",
-            "old",
-            "--json",
-        ];
+        let server = dir.serve("--no-tls");
+        let args = format!("--addr {} --mirror --backup-dir old --json", server.address);
         let killed = Process::start(dir.command(CLIENT, &args));
         for _ in 0..count {
             killed.out.wait_for(event);
@@ -79,36 +72,33 @@ fn r8_mirror_that_is_killed_loses_nothing_and_the_next_run_completes_it() {
 #[cfg(target_os = "linux")]
 fn r8_what_a_full_backup_disk_cannot_take_stays() {
     let dir = TestDir::new();
-    fs::create_dir(dir.path("output")).unwrap();
+    dir.make_dir("output");
     for number in 0..20 {
         let name = format!("{number:02}.png");
-        fs::write(dir.path("output").join(&name), noise(100_000, number)).unwrap();
+        dir.write(format!("output/{name}"), noise(100_000, number));
         match number {
             0..2 => {}
             2..12 => dir.add(&name, &noise(500, 1000 + number)),
             _ => dir.add(&name, &noise(100_000, number)),
         }
     }
-    let (before, server) = (ids(&dir, "output"), dir.serve(&[PLAIN]));
+    let (before, server) = (ids(&dir, "output"), dir.serve("--no-tls"));
     let disk = dir.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let none = rustix::mount::MountFlags::empty();
-    if rustix::mount::mount("tmpfs", &disk, "tmpfs", none, Some(c"size=512k")).is_err() {
-        eprintln!("skipped: cannot mount a tmpfs");
+    let Some(mounted) = Disk::mount(&disk, "512k") else {
         return;
-    }
-    let args = ["--mirror", "--backup-dir", "disk/old"];
+    };
+    let args = "--mirror --backup-dir disk/old";
     let output = dir.fetch(&server, &args);
     let kept = &ids(&dir, "output") | &ids(&dir, "disk/old");
     let (backed_up, names) = (dir.files("disk/old").len(), dir.names("disk/old"));
-    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
-    assert_eq!(output.code, Some(8), "{output:?}");
-    assert!(output.err.contains("no space left"), "{output:?}");
+    drop(mounted);
+    output.assert_exit(8);
+    output.assert_in_err("no space left");
     assert!(before.is_subset(&kept), "{output:?}");
     assert!((1..=5).contains(&backed_up), "{names:?}");
     assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");
     // With space, the next run goes on.
-    let output = dir.fetch(&server, &["--mirror", "--backup-dir", "old"]);
+    let output = dir.fetch(&server, "--mirror --backup-dir old");
     output.assert_no_error();
     assert_eq!(dir.files("output"), dir.files("images"));
 }
@@ -128,13 +118,13 @@ fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bou
         let mut random = noise(64, seed + 1).into_iter();
         let mut below = |limit: u8| random.next().unwrap() % limit;
         let dir = TestDir::new();
-        fs::create_dir(dir.path("output")).unwrap();
+        dir.make_dir("output");
         let present = 1 + below(20);
         let share = below(101);
         let mut list = Vec::new();
         for number in 0..present {
             let bytes = noise(100, 1000 * seed + u64::from(number));
-            fs::write(dir.path(&format!("output/{number}.png")), &bytes).unwrap();
+            dir.write(&format!("output/{number}.png"), &bytes);
             let prefix = ["", "", "renamed"][usize::from(below(3))];
             if below(100) < share {
                 list.push((format!("{prefix}{number}.png"), ImageId::of(&bytes)));
@@ -146,8 +136,8 @@ fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bou
             0 => MaxDelete::Files(below(12).into()),
             _ => MaxDelete::Percent(below(101)),
         };
-        let args = ["--addr", &server.addr(), "--mirror", "--max-delete"];
-        let output = dir.run(CLIENT, &[&args[..], &[&max.to_string()]].concat());
+        let args = format!("--addr {} --mirror --max-delete", server.addr());
+        let output = dir.run(CLIENT, &format!("{args} {}", max.to_string()));
         let left = u64::try_from(dir.names("output").len()).unwrap();
         let (present, deleted) = (u64::from(present), u64::from(present) - left);
         let context = format!("seed {seed}: {kept} of {present} listed, {max}: {output:?}");
@@ -166,8 +156,8 @@ fn files_that_a_server_leaves_out_by_name_are_neither_deleted_nor_extra() {
     for number in 0..20 {
         dir.add(&format!("{number:02}.png"), &noise(500, number + 1));
     }
-    let server = dir.serve(&[PLAIN]);
-    dir.fetch(&server, &["--mirror"]).assert_no_error();
+    let server = dir.serve("--no-tls");
+    dir.fetch(&server, "--mirror").assert_no_error();
     let names = [
         "05.png_original",
         "06.png~",
@@ -182,16 +172,15 @@ fn files_that_a_server_leaves_out_by_name_are_neither_deleted_nor_extra() {
         let bytes = noise(600, 200 + number);
         // The type shows in the first bytes.
         let bytes = [b"\x89PNG\r\n\x1a\n".as_slice(), &bytes].concat();
-        fs::write(dir.path("output").join(name), bytes).unwrap();
+        dir.write(format!("output/{name}"), bytes);
     }
-    fs::write(dir.path("output/empty.png"), b"").unwrap();
+    dir.write("output/empty.png", b"");
     let before = dir.files("output");
-    let output = dir.fetch(&server, &["--mirror", "--max-delete", "100%"]);
+    let output = dir.fetch(&server, "--mirror --max-delete 100%");
     output.assert_no_error();
     assert!(!output.out.contains("deleted"), "{output:?}");
     assert_eq!(dir.files("output"), before);
-    let check = dir.fetch(&server, &["--check"]);
-    assert_eq!((check.code, &*check.out), (Some(0), ""), "{check:?}");
+    dir.fetch(&server, "--check").assert_exit(0).assert_out("");
 }
 
 #[cfg(target_os = "linux")]
@@ -202,28 +191,25 @@ fn full_disk_names_the_room_that_unlisted_files_take() {
         dir.add(&format!("{number:02}.png"), &noise(50_000, number));
     }
     let disk = dir.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let (flags, options) = (rustix::mount::MountFlags::empty(), Some(c"size=704k"));
-    if rustix::mount::mount("tmpfs", &disk, "tmpfs", flags, options).is_err() {
-        eprintln!("skipped: cannot mount a tmpfs");
+    let Some(mounted) = Disk::mount(&disk, "704k") else {
         return;
-    }
-    let server = dir.serve(&[PLAIN]);
-    let args = ["--mirror", "--out", "disk", "--max-delete", "50%"];
+    };
+    let server = dir.serve("--no-tls");
+    let args = "--mirror --out disk --max-delete 50%";
     let first = dir.fetch(&server, &args);
     server.stop();
     for number in 0..3 {
-        fs::remove_file(dir.path(&format!("images/{number:02}.png"))).unwrap();
+        dir.remove(&format!("images/{number:02}.png"));
         dir.add(&format!("new{number}.png"), &noise(50_000, 100 + number));
     }
-    let server = dir.serve(&[PLAIN]);
+    let server = dir.serve("--no-tls");
     let full = dir.fetch(&server, &args);
-    let plan = dir.fetch(&server, &[&args[..], &["--dry-run"]].concat());
-    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
+    let plan = dir.fetch(&server, &format!("{args} --dry-run"));
+    drop(mounted);
     first.assert_no_error();
-    assert_eq!(full.code, Some(8), "{full:?}");
+    full.assert_exit(8);
     let expected = "3 images of the folder (146.48 KiB) that the server does not list can be deleted to make room: --dry-run names them";
-    assert!(full.err.contains(expected), "{full:?}");
-    assert!(!full.err.contains("the run ended early"), "{full:?}");
+    full.assert_in_err(expected);
+    full.assert_not_in_err("the run ended early");
     assert_eq!(plan.out.matches("delete ").count(), 3, "{plan:?}");
 }

@@ -7,20 +7,11 @@ use std::time::{Duration, Instant};
 
 use jtp_core::ImageId;
 
+use crate::mirror::mirror;
 use crate::support::{
-    CLIENT, FakeServer, ProcessOutput, TestDir, list_response, noise, packet, wait_until,
+    CLIENT, FakeServer, Folder as _, TestDir, images_response, list_response, noise, packet,
+    wait_until,
 };
-
-/// The header of the response to a request for images of this type.
-fn head(request: u8) -> &'static [u8] {
-    match request {
-        0 => b"JTPD",
-        2 => b"JTPB",
-        _ => b"JTPG",
-    }
-}
-
-const PLAIN: &str = "--no-tls";
 
 fn png(seed: u64) -> Vec<u8> {
     [b"\x89PNG\r\n\x1a\n".as_slice(), &noise(200, seed)].concat()
@@ -30,34 +21,26 @@ fn jpeg(seed: u64) -> Vec<u8> {
     [b"\xff\xd8\xff\xe0".as_slice(), &noise(200, seed)].concat()
 }
 
-fn mirror(dir: &TestDir, args: &[&str]) -> ProcessOutput {
-    let server = dir.serve(&[PLAIN]);
-    let output = dir.fetch(&server, &[&["--mirror"], args].concat());
-    server.stop();
-    output
-}
-
 #[test]
 fn type_judges_local_files_by_their_content() {
     let dir = TestDir::new();
     dir.add("kept.jpg", &jpeg(1));
-    fs::create_dir(dir.path("output")).unwrap();
-    fs::write(dir.path("output/png.jpg"), png(2)).unwrap();
-    fs::write(dir.path("output/jpeg.png"), jpeg(3)).unwrap();
+    dir.make_dir("output");
+    dir.write("output/png.jpg", png(2));
+    dir.write("output/jpeg.png", jpeg(3));
     let check = {
-        let server = dir.serve(&[PLAIN]);
-        dir.fetch(&server, &["--check", "--type", "jpeg"])
+        let server = dir.serve("--no-tls");
+        dir.fetch(&server, "--check --type jpeg")
     };
-    assert!(check.out.contains("extra    jpeg.png"), "{check:?}");
+    check.assert_in_out("extra    jpeg.png");
     assert!(!check.out.contains("png.jpg"), "{check:?}");
-    let plan = mirror(&dir, &["--type", "jpeg", "--max-delete", "1", "--dry-run"]);
-    assert!(plan.out.contains("delete   jpeg.png"), "{plan:?}");
-    let output = mirror(&dir, &["--type", "jpeg", "--max-delete", "1"]);
+    mirror(&dir, "--type jpeg --max-delete 1 --dry-run").assert_in_out("delete   jpeg.png");
+    let output = mirror(&dir, "--type jpeg --max-delete 1");
     output.assert_no_error();
     assert_eq!(dir.names("output"), ["kept.jpg", "png.jpg"]);
     // The share is that of the files that are judged: 50 % of one JPEG is one file.
-    fs::write(dir.path("output/jpeg.png"), jpeg(3)).unwrap();
-    mirror(&dir, &["--type", "jpeg", "--max-delete", "50%"]).assert_no_error();
+    dir.write("output/jpeg.png", jpeg(3));
+    mirror(&dir, "--type jpeg --max-delete 50%").assert_no_error();
     assert_eq!(dir.names("output"), ["kept.jpg", "png.jpg"]);
 }
 
@@ -67,7 +50,7 @@ fn r8_file_of_a_folder_that_was_swapped_since_the_scan_is_not_renamed() {
     let dir = TestDir::new();
     let (original, edited) = (png(1), png(2));
     for (folder, bytes) in [("output/2023", &original), ("edited", &edited)] {
-        fs::create_dir_all(dir.path(folder)).unwrap();
+        dir.make_dir(folder);
         fs::write(dir.path(folder).join("a.png"), bytes).unwrap();
     }
     // Older files count as unchanged since the scan.
@@ -89,13 +72,13 @@ fn r8_file_of_a_folder_that_was_swapped_since_the_scan_is_not_renamed() {
                 // The folder was scanned. An image that is not sent leads to another LIST.
                 fs::rename(folder, before).unwrap();
                 fs::rename(edited, folder).unwrap();
-                [head(request), &[0]].concat()
+                images_response(request, &[])
             }
-            _ => [head(request), &[1], &packet(id, &original)].concat(),
+            _ => images_response(request, &[packet(id, &original)]),
         };
         let _ = stream.write_all(&response);
     });
-    let args = ["--addr", &server.addr(), "--mirror", "--max-delete", "0"];
+    let args = format!("--addr {} --mirror --max-delete 0", server.addr());
     let output = dir.run(CLIENT, &args);
     let stored = fs::read(dir.path("output/renamed.png"));
     assert_eq!(
@@ -103,21 +86,21 @@ fn r8_file_of_a_folder_that_was_swapped_since_the_scan_is_not_renamed() {
         Some(id),
         "{output:?}"
     );
-    assert_eq!(fs::read(dir.path("output/2023/a.png")).unwrap(), edited);
+    assert_eq!(dir.read("output/2023/a.png"), edited);
 }
 
 #[test]
 fn replaced_files_do_not_count_for_max_delete() {
     let dir = TestDir::new();
-    fs::create_dir(dir.path("output")).unwrap();
+    dir.make_dir("output");
     for number in 0..10 {
         let name = format!("{number}.png");
         dir.add(&name, &png(number));
-        fs::write(dir.path("output").join(&name), png(100 + number)).unwrap();
+        dir.write(format!("output/{name}"), png(100 + number));
     }
-    let output = mirror(&dir, &["--max-delete", "0"]);
+    let output = mirror(&dir, "--max-delete 0");
     output.assert_no_error();
-    assert!(output.out.contains("10 replaced a file"), "{output:?}");
+    output.assert_in_out("10 replaced a file");
     assert_eq!(dir.files("output"), dir.files("images"));
 }
 
@@ -127,20 +110,19 @@ fn last_line_says_where_replaced_and_deleted_files_are() {
     for number in 0..20 {
         dir.add(&format!("{number:02}.png"), &png(number));
     }
-    mirror(&dir, &["--backup-dir", "old"]).assert_no_error();
+    mirror(&dir, "--backup-dir old").assert_no_error();
     assert!(!dir.path("old").exists());
-    fs::remove_file(dir.path("images/00.png")).unwrap();
+    dir.remove("images/00.png");
     // An image that takes the name of one that is gone, and new content.
-    fs::rename(dir.path("images/01.png"), dir.path("images/02.png")).unwrap();
+    dir.rename("images/01.png", "images/02.png");
     dir.add("03.png", &png(103));
-    let args = ["--backup-dir", "old", "--max-delete", "5"];
+    let args = "--backup-dir old --max-delete 5";
     let output = mirror(&dir, &args);
     output.assert_no_error();
     assert!(output.out.ends_with("; 3 moved to old\n"), "{output:?}");
     assert_eq!(dir.names("old"), ["00.png", "02.png", "03.png"]);
-    fs::remove_file(dir.path("images/04.png")).unwrap();
-    let output = mirror(&dir, &[&args[..], &["--json"]].concat());
-    assert!(output.out.contains(r#""backed_up":1"#), "{output:?}");
+    dir.remove("images/04.png");
+    mirror(&dir, &format!("{args} --json")).assert_in_out(r#""backed_up":1"#);
 }
 
 #[test]
@@ -149,13 +131,13 @@ fn files_that_are_not_deleted_are_counted_once_however_often_the_server_is_asked
     for number in 0..10 {
         dir.add(&format!("{number}.png"), &png(number));
     }
-    fs::create_dir(dir.path("output")).unwrap();
+    dir.make_dir("output");
     for number in 0..3 {
         let name = format!("output/extra{number}.png");
-        fs::write(dir.path(&name), png(50 + number)).unwrap();
+        dir.write(&name, png(50 + number));
     }
-    let output = mirror(&dir, &["--max-delete", "0", "--repeat", "3"]);
-    assert_eq!(output.code, Some(3), "{output:?}");
+    let output = mirror(&dir, "--max-delete 0 --repeat 3");
+    output.assert_exit(3);
     let last = output.out.lines().last().unwrap();
     assert!(last.ends_with("; 3 not deleted"), "{output:?}");
 }

@@ -1,6 +1,6 @@
 //! Images in an object store: `--images URL`. The backend is a folder; it goes through the same code as a bucket.
 
-use crate::support::{Process, SERVER, TestDir, wait_until};
+use crate::support::{Folder as _, Process, SERVER, TestDir, wait_until};
 
 fn url(dir: &TestDir) -> String {
     format!("file://{}", dir.path("images").display())
@@ -9,22 +9,16 @@ fn url(dir: &TestDir) -> String {
 #[test]
 fn images_of_an_object_store_are_indexed_once_and_served() {
     let dir = TestDir::with_images();
-    std::fs::create_dir(dir.path("images/2024")).unwrap();
-    std::fs::rename(dir.path("images/a.png"), dir.path("images/2024/a.png")).unwrap();
+    dir.make_dir("images/2024");
+    dir.rename("images/a.png", "images/2024/a.png");
     let args = ["--images", &url(&dir), "--index-only"];
-    let indexed = dir.run(SERVER, &args);
-    assert_eq!(indexed.code, Some(0), "{indexed:?}");
-    assert!(
-        indexed.err.contains("3 objects, 3 read, 3 changes"),
-        "{indexed:?}"
-    );
-    let again = dir.run(SERVER, &args);
-    assert!(
-        again.err.contains("3 objects, 0 read, 0 changes"),
-        "{again:?}"
-    );
+    dir.run(SERVER, &args)
+        .assert_exit(0)
+        .assert_in_err("3 objects, 3 read, 3 changes");
+    dir.run(SERVER, &args)
+        .assert_in_err("3 objects, 0 read, 0 changes");
     let server = dir.serve(&["--images", &url(&dir)]);
-    let fetched = dir.fetch(&server, &["--out", "out"]);
+    let fetched = dir.fetch(&server, "--out out");
     fetched.assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
     assert_eq!(dir.files("out/2024"), dir.files("images/2024"));
 }
@@ -47,7 +41,7 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
         ),
         ("s3://", ["names no bucket", "s3://"]),
     ] {
-        dir.run(SERVER, &["--images", url])
+        dir.run(SERVER, &format!("--images {url}"))
             .assert_failure(1, &words);
     }
     let mut command = dir.command(SERVER, &["--images", "s3://photos/2024", "--index-only"]);
@@ -56,10 +50,10 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
         .env("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         .env("AWS_ACCESS_KEY_ID", "a")
         .env("AWS_SECRET_ACCESS_KEY", "b");
-    let output = crate::support::ProcessOutput::of(unreachable);
-    output.assert_failure(1, &["s3://photos/2024", "check the network"]);
-    std::fs::create_dir(dir.path(".aws")).unwrap();
-    std::fs::write(dir.path(".aws/config"), "[profile work]\nsso_session = x\n").unwrap();
+    crate::support::Output::of(unreachable)
+        .assert_failure(1, &["s3://photos/2024", "check the network"]);
+    dir.make_dir(".aws");
+    dir.write(".aws/config", "[profile work]\nsso_session = x\n");
     for (profile, words) in [
         (
             "work",
@@ -81,14 +75,14 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
         ] {
             command.env_remove(variable);
         }
-        crate::support::ProcessOutput::of(command).assert_failure(1, &words);
+        crate::support::Output::of(command).assert_failure(1, &words);
     }
-    let refused = dir.run(SERVER, &["--images", &url(&dir), "--only", "a"]);
-    refused.assert_failure(1, &["--only cannot be used"]);
-    let folder = dir.run(SERVER, &["--index-only"]);
-    folder.assert_failure(1, &["--index-only is for images in an object store"]);
-    let folder = dir.run(SERVER, &["--store-cache-size", "1G", "--images", "missing"]);
-    folder.assert_failure(1, &["--store-cache-size is for images in an object store"]);
+    dir.run(SERVER, &["--images", &url(&dir), "--only", "a"])
+        .assert_failure(1, &["--only cannot be used"]);
+    dir.run(SERVER, "--index-only")
+        .assert_failure(1, &["--index-only is for images in an object store"]);
+    dir.run(SERVER, "--store-cache-size 1G --images missing")
+        .assert_failure(1, &["--store-cache-size is for images in an object store"]);
 }
 
 #[test]
@@ -97,24 +91,15 @@ fn s12_cached_images_of_an_object_store_are_sent_when_it_has_them_no_longer() {
     let expected = dir.files("images");
     let serve = |size: &str| {
         let url = url(&dir);
-        let args = ["--images", &url, "--store-cache-size", size];
-        let never = [
-            "--no-tls",
-            "--watch-interval",
-            "3600",
-            "--bind",
-            "127.0.0.1:0",
-        ];
-        let mut command = dir.command(
-            SERVER,
-            &[&args[..], &never, &["--cache-dir", "cache"]].concat(),
-        );
+        let args = format!("--images {url} --store-cache-size {size}");
+        let never = "--no-tls --watch-interval 3600 --bind 127.0.0.1:0";
+        let mut command = dir.command(SERVER, &format!("{args} {never} --cache-dir cache"));
         command.env("RUST_LOG", "warn,jtp_object_store=debug");
         Process::listening(command)
     };
     let server = serve("10MiB");
     server.err.wait_for("the bucket was listed");
-    dir.fetch(&server, &["--out", "first"]).assert_no_error();
+    dir.fetch(&server, "--out first").assert_no_error();
     let copies = || {
         let names = dir.names("cache/images");
         names
@@ -125,13 +110,13 @@ fn s12_cached_images_of_an_object_store_are_sent_when_it_has_them_no_longer() {
     wait_until("the images are cached", || copies() == 3);
     // Nothing lists the bucket from now on.
     let move_all = |from: &str, to: &str| {
-        std::fs::create_dir_all(dir.path(to)).unwrap();
+        dir.make_dir(to);
         for (name, _) in &expected {
             std::fs::rename(dir.path(from).join(name), dir.path(to).join(name)).unwrap();
         }
     };
     move_all("images", "moved");
-    dir.fetch(&server, &["--out", "second"]).assert_no_error();
+    dir.fetch(&server, "--out second").assert_no_error();
     assert_eq!(dir.files("second"), expected);
     drop(server);
 
@@ -139,15 +124,15 @@ fn s12_cached_images_of_an_object_store_are_sent_when_it_has_them_no_longer() {
     // After SIGKILL; with a size for one of the images.
     let server = serve("100KiB");
     assert!(copies() <= 2);
-    dir.fetch(&server, &["--out", "third"]).assert_no_error();
+    dir.fetch(&server, "--out third").assert_no_error();
     assert_eq!(dir.files("third"), expected);
     drop(server);
 
-    std::fs::remove_dir_all(dir.path("cache/images")).unwrap();
-    std::fs::write(dir.path("cache/images"), b"").unwrap();
+    dir.remove("cache/images");
+    dir.write("cache/images", b"");
     let server = serve("10MiB");
     server.err.wait_for("cannot use the cache folder");
-    dir.fetch(&server, &["--out", "fourth"]).assert_no_error();
+    dir.fetch(&server, "--out fourth").assert_no_error();
     assert_eq!(dir.files("fourth"), expected);
     let log = server.stop().err;
     assert!(!log.contains("cache folder"), "warned again: {log}");

@@ -8,7 +8,7 @@ use jtp_cli::client_args::ClientArgs;
 use jtp_cli::server_args::ServerArgs;
 
 use crate::readme::{assert_output, console_commands, copy_images, page, with_keys};
-use crate::support::{CLIENT, Process, TestDir};
+use crate::support::{CLIENT, Folder as _, Process, TestDir, key_of};
 
 /// The pages without a command of the programs.
 const WITHOUT_COMMANDS: [&str; 3] = ["docs/library.md", "docs/systems.md", "docs/threat-model.md"];
@@ -97,26 +97,23 @@ fn public_server_page_admits_the_listed_client_alone() {
             true => format!("{own_key} {NAME}\n"),
             false => format!("{line}\n"),
         });
-    fs::write(dir.path("clients.txt"), lines.collect::<String>()).unwrap();
+    dir.write("clients.txt", lines.collect::<String>());
 
     let serve = next("server ");
     assert_eq!(serve.expected, ["listening on 0.0.0.0:8443"]);
     let args: Vec<&str> = serve.command.split_whitespace().skip(1).collect();
     let server: Process = dir.serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
-    let line = server.err.wait_for("the server's key is ");
-    let key = line
-        .split_whitespace()
-        .find(|word| word.starts_with("sha256:"));
+    let key = key_of(&server);
     let address = ["--addr", server.address.as_str()];
 
     let fetch = next("client ");
-    let output = run(&fetch.command, key.unwrap(), &address);
-    assert_eq!(output.code, Some(0), "{output:?}");
+    let output = run(&fetch.command, &key, &address);
+    output.assert_exit(0);
     let printed: Vec<&str> = output.out.lines().collect();
     assert_output(&fetch.command, &fetch.expected, &printed);
 
     let refused = next("client ");
-    let output = run(&refused.command, key.unwrap(), &address);
+    let output = run(&refused.command, &key, &address);
     assert_eq!(refused.expected, ["# exit code 5"]);
-    assert_eq!(output.code, Some(5), "{output:?}");
+    output.assert_exit(5);
 }

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use crate::support::{CLIENT, ProcessOutput, SERVER, TestDir, noise};
+use crate::support::{Args as _, CLIENT, Folder as _, Output, SERVER, TestDir, noise};
 
 /// Reads one line of stdout, closes it, and waits for the program.
-fn head(mut command: Command) -> (String, ProcessOutput) {
+fn head(mut command: Command) -> (String, Output) {
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -17,7 +17,7 @@ fn head(mut command: Command) -> (String, ProcessOutput) {
     let mut out = BufReader::with_capacity(64, child.stdout.take().unwrap());
     out.read_line(&mut line).unwrap();
     drop(out);
-    (line, ProcessOutput::new(child.wait_with_output().unwrap()))
+    (line, Output::new(child.wait_with_output().unwrap()))
 }
 
 /// Closes stderr before the program writes to it.
@@ -42,7 +42,7 @@ fn dir_with_many_images() -> TestDir {
     let dir = TestDir::new();
     for number in 0..1000_u32 {
         let name = format!("{number}-{}.png", "x".repeat(150));
-        fs::write(dir.path("images").join(name), number.to_be_bytes()).unwrap();
+        dir.write(format!("images/{name}"), number.to_be_bytes());
     }
     dir
 }
@@ -50,35 +50,35 @@ fn dir_with_many_images() -> TestDir {
 #[test]
 fn a_pipe_that_is_closed_early_is_no_error() {
     let dir = dir_with_many_images();
-    let server = dir.serve(&["--no-tls"]);
+    let server = dir.serve("--no-tls");
     for args in [
-        &["--list"][..],
-        &["--list", "--long"],
-        &["--list", "--json"],
-        &["--dry-run"],
-        &["--dry-run", "--json"],
-        &[],
-        &["--json", "--batch"],
-        &["--help"],
+        "--list",
+        "--list --long",
+        "--list --json",
+        "--dry-run",
+        "--dry-run --json",
+        "",
+        "--json --batch",
+        "--help",
     ] {
-        let args = [&["--addr", &*server.address], args].concat();
+        let args = format!("--addr {} {args}", server.address);
         let (line, output) = head(dir.command(CLIENT, &args));
         assert!(!line.is_empty());
-        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        output.assert_exit(0);
         let is_plan = |line: &str| line.starts_with("dry run: would fetch 1,000 images");
         assert!(output.err.lines().all(is_plan), "{args:?}: {output:?}");
     }
     assert_eq!(dir.files("output"), dir.files("images"));
     // The exit code says whether there are differences, whoever reads them.
-    let args = ["--addr", &*server.address, "--check", "--out", "other"];
+    let args = format!("--addr {} --check --out other", server.address);
     let (_, output) = head(dir.command(CLIENT, &args));
-    assert_eq!(output.code, Some(3));
+    output.assert_exit(3);
 }
 
 #[test]
 fn a_closed_stderr_changes_nothing() {
     let dir = TestDir::with_images();
-    let mut command = dir.command(SERVER, &["--bind", "127.0.0.1:0", "--no-tls", "-vv"]);
+    let mut command = dir.command(SERVER, "--bind 127.0.0.1:0 --no-tls -vv");
     let mut server = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -90,17 +90,13 @@ fn a_closed_stderr_changes_nothing() {
     out.read_line(&mut line).unwrap();
     drop(out);
     let address = line.trim_end().strip_prefix("listening on ").unwrap();
-    for args in [
-        &["-vv"][..],
-        &["-vv", "--json"],
-        &["--get", "0123456789abcdef"],
-    ] {
-        let expected = if args.contains(&"--get") { 3 } else { 0 };
-        let args = [&["--addr", address], args].concat();
+    for args in ["-vv", "-vv --json", "--get 0123456789abcdef"] {
+        let expected = if args.contains("--get") { 3 } else { 0 };
+        let args = format!("--addr {address} {args}");
         assert_eq!(without_stderr(dir.command(CLIENT, &args)), Some(expected));
     }
     assert_eq!(dir.files("output"), dir.files("images"));
-    let args = ["--addr", "127.0.0.1:1", "--list"];
+    let args = "--addr 127.0.0.1:1 --list";
     assert_eq!(without_stderr(dir.command(CLIENT, &args)), Some(4));
     let pid = rustix::process::Pid::from_child(&server);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -108,10 +104,13 @@ fn a_closed_stderr_changes_nothing() {
 }
 
 /// A program that can write no file longer than this.
-fn limited(blocks: u32, dir: &TestDir, program: &str, args: &[&str]) -> Command {
+fn limited(blocks: u32, dir: &TestDir, program: &str, args: &str) -> Command {
     // Blocks of 512 bytes.
     let script = format!("ulimit -f {blocks}; exec \"$@\"");
-    dir.command("sh", &[&["-c", &script, "sh", program], args].concat())
+    dir.command(
+        "sh",
+        &[&["-c", &*script, "sh", program], &args.list()[..]].concat(),
+    )
 }
 
 #[test]
@@ -120,33 +119,27 @@ fn images_over_the_file_size_limit_fail_alone_and_exit_8() {
     dir.add("small.png", &noise(10_000, 1));
     dir.add("large.png", &noise(3 << 20, 2));
     dir.add("larger.jpg", &noise(9 << 20, 3));
-    let server = dir.serve(&["--no-tls"]);
-    for args in [&[][..], &["--batch", "--parallel", "3"]] {
+    let server = dir.serve("--no-tls");
+    for args in ["", "--batch --parallel 3"] {
         let _ = fs::remove_dir_all(dir.path("output"));
-        fs::create_dir(dir.path("output")).unwrap();
-        fs::write(dir.path("output/large.png"), "the old one").unwrap();
-        let args = [&["--addr", &*server.address], args].concat();
-        let output = ProcessOutput::of(&mut limited(2048, &dir, CLIENT, &args));
-        assert_eq!(output.code, Some(8), "{output:?}");
-        assert!(output.err.contains("failed: large.png"), "{output:?}");
-        assert!(output.err.contains("File too large"), "{output:?}");
-        assert!(output.out.contains("2 failed: 2 local disk"), "{output:?}");
+        dir.make_dir("output");
+        dir.write("output/large.png", "the old one");
+        let args = format!("--addr {} {args}", server.address);
+        let output = Output::of(&mut limited(2048, &dir, CLIENT, &args));
+        output.assert_exit(8);
+        output.assert_in_err("failed: large.png");
+        output.assert_in_err("File too large");
+        output.assert_in_out("2 failed: 2 local disk");
         assert_eq!(dir.names("output"), ["large.png", "small.png"]);
-        assert_eq!(
-            fs::read(dir.path("output/large.png")).unwrap(),
-            b"the old one"
-        );
+        assert_eq!(dir.read("output/large.png"), b"the old one");
     }
     // The client's index and its output.
     let out = File::create(dir.path("out.json")).unwrap();
-    let args = ["--addr", &*server.address, "--list", "--json"];
+    let args = format!("--addr {} --list --json", server.address);
     let mut command = limited(0, &dir, CLIENT, &args);
-    let output = ProcessOutput::of(command.stdout(out));
-    assert_eq!(output.code, Some(8), "{output:?}");
-    assert!(
-        output.err.contains("cannot write to stdout: "),
-        "{output:?}"
-    );
+    Output::of(command.stdout(out))
+        .assert_exit(8)
+        .assert_in_err("cannot write to stdout: ");
 }
 
 #[test]
@@ -158,7 +151,7 @@ fn a_server_over_the_file_size_limit_works_without_its_cache_and_log() {
             &[b"BM".as_slice(), &[number; 100_000]].concat(),
         );
     }
-    let args = ["--bind", "127.0.0.1:0", "--no-tls", "-vv"];
+    let args = "--bind 127.0.0.1:0 --no-tls -vv";
     let mut command = limited(1, &dir, SERVER, &args);
     command.stderr(File::create(dir.path("log")).unwrap());
     let mut server = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -167,8 +160,7 @@ fn a_server_over_the_file_size_limit_works_without_its_cache_and_log() {
     out.read_line(&mut line).unwrap();
     let address = line.trim_end().strip_prefix("listening on ").unwrap();
     for _ in 0..3 {
-        let output = dir.run(CLIENT, &["--addr", address]);
-        assert_eq!(output.code, Some(0), "{output:?}");
+        dir.run(CLIENT, &format!("--addr {address}")).assert_exit(0);
     }
     assert_eq!(dir.files("output"), dir.files("images"));
     let pid = rustix::process::Pid::from_child(&server);

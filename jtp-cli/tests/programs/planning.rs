@@ -13,7 +13,7 @@ use jtp_core::ImageId;
 use jtp_kit::{Rng, for_each_seed};
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, noise, wait_until};
+use crate::support::{CLIENT, Disk, FakeServer, Folder as _, TestDir, noise, wait_until};
 
 /// Everything that can be seen of a folder, but for access times.
 fn tree(folder: &Path) -> Vec<String> {
@@ -48,55 +48,45 @@ fn tree(folder: &Path) -> Vec<String> {
 #[test]
 fn dry_run_prints_a_line_for_each_change_and_changes_nothing() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls", "--compression-threshold", "0"]);
+    let server = dir.serve("--no-tls --compression-threshold 0");
     let all = "fetch    a.png  1000\nfetch    b.jpg  2000\nfetch    c.bmp  200002\n";
-    for args in [
-        &["--dry-run"][..],
-        &["-n", "--batch"],
-        &["-n", "--out", "deep/er"],
-    ] {
+    for args in ["--dry-run", "-n --batch", "-n --out deep/er"] {
         let output = dir.fetch(&server, args);
-        assert_eq!((output.code, &*output.out), (Some(0), all), "{output:?}");
+        output.assert_exit(0).assert_out(all);
         let summary = "dry run: would fetch 3 images (198.24 KiB); 0 already there\n";
-        assert_eq!(output.err, summary);
+        output.assert_err(summary);
     }
     assert!(!dir.path("output").exists() && !dir.path("deep").exists());
 
-    dir.fetch(&server, &["--batch"]);
+    dir.fetch(&server, "--batch");
     // On the server: a.png becomes z.png, and another image has its name.
-    fs::rename(dir.path("images/a.png"), dir.path("images/z.png")).unwrap();
+    dir.rename("images/a.png", "images/z.png");
     server.stop();
     dir.add("a.png", &noise(500, 9));
-    let server = dir.serve(&["--no-tls", "--compression-threshold", "0"]);
-    fs::write(dir.path("output/b.jpg"), "damaged").unwrap();
-    fs::write(dir.path("output/.jtp-0123456789abcdef-0.part"), "stale").unwrap();
+    let server = dir.serve("--no-tls --compression-threshold 0");
+    dir.write("output/b.jpg", "damaged");
+    dir.write("output/.jtp-0123456789abcdef-0.part", "stale");
     let before = tree(&dir.path("output"));
-    let output = dir.fetch(&server, &["-n", "--batch"]);
+    let output = dir.fetch(&server, "-n --batch");
     let lines = "rename   a.png -> z.png\nfetch    a.png  500\nreplace  b.jpg  2000\n";
-    assert_eq!((output.code, &*output.out), (Some(0), lines), "{output:?}");
-    assert_eq!(
-        output.err,
-        "dry run: would fetch 2 images (2.44 KiB); 2 already there; 1 would replace a file; 1 would be renamed\n"
-    );
+    output.assert_exit(0).assert_out(lines);
+    output.assert_err("dry run: would fetch 2 images (2.44 KiB); 2 already there; 1 would replace a file; 1 would be renamed\n");
     // With -v also what stays, and with a filter what is left out.
-    let output = dir.fetch(&server, &["-n", "-v", "--batch", "--exclude", "b.*"]);
+    let output = dir.fetch(&server, "-n -v --batch --exclude b.*");
     let lines = "rename   a.png -> z.png\nfetch    a.png  500\nskip     b.jpg\nkeep     c.bmp\n";
-    assert_eq!(output.out, lines);
-    assert!(output.err.contains("; 1 left out by filter"), "{output:?}");
-    let quiet = dir.fetch(&server, &["-n", "-q", "--type", "bmp"]);
+    output.assert_out(lines);
+    output.assert_in_err("; 1 left out by filter");
+    let quiet = dir.fetch(&server, "-n -q --type bmp");
     assert_eq!((&*quiet.out, &*quiet.err), ("fetch    c.bmp  200002\n", ""));
     assert_eq!(tree(&dir.path("output")), before);
     // The run does what the dry run said.
-    dir.fetch(&server, &["--batch"]).assert_success(
+    dir.fetch(&server, "--batch").assert_success(
         "fetched 2 images (2.44 KiB); 2 already there; 0 failed; 1 replaced a file; 1 renamed",
     );
     assert_eq!(dir.files("output"), dir.files("images"));
-    let done = dir.fetch(&server, &["-n", "--batch"]);
-    assert_eq!(done.out, "");
-    assert_eq!(
-        done.err,
-        "dry run: would fetch 0 images (0 B); 4 already there\n"
-    );
+    dir.fetch(&server, "-n --batch")
+        .assert_out("")
+        .assert_err("dry run: would fetch 0 images (0 B); 4 already there\n");
 }
 
 #[test]
@@ -104,15 +94,15 @@ fn a_renamed_file_that_replaces_another_is_announced_as_a_replacement() {
     let dir = TestDir::new();
     let image = noise(400, 1);
     dir.add("a.png", &image);
-    let server = dir.serve(&["--no-tls"]);
-    fs::create_dir(dir.path("output")).unwrap();
+    let server = dir.serve("--no-tls");
+    dir.make_dir("output");
     // The image has its ID in its name, and its own name has what the server no longer lists.
     let with_id = format!("a-{}.png", ImageId::of(&image));
     fs::write(dir.path("output").join(&with_id), &image).unwrap();
-    fs::write(dir.path("output/a.png"), noise(400, 2)).unwrap();
-    let output = dir.fetch(&server, &["-n", "--batch"]);
-    assert_eq!(output.out, format!("replace  {with_id} -> a.png\n"));
-    dir.fetch(&server, &["--batch"]);
+    dir.write("output/a.png", noise(400, 2));
+    let output = dir.fetch(&server, "-n --batch");
+    output.assert_out(&format!("replace  {with_id} -> a.png\n"));
+    dir.fetch(&server, "--batch");
     assert_eq!(dir.files("output"), dir.files("images"));
 }
 
@@ -125,7 +115,7 @@ fn names_in_the_plan_are_harmless_and_closed_stdout_is_not_an_error() {
         ("--check", "missing  a__.png\n"),
     ] {
         let output = dir.run(CLIENT, &[flag, "--addr", &fake.addr()]);
-        assert_eq!(output.out, line, "{output:?}");
+        output.assert_out(line);
         assert!(!dir.path("output").exists());
     }
     let name = "n".repeat(150);
@@ -156,35 +146,35 @@ fn names_in_the_plan_are_harmless_and_closed_stdout_is_not_an_error() {
 fn flags_that_contradict_each_other_are_usage_errors() {
     let dir = TestDir::new();
     for args in [
-        &["--dry-run", "--watch"][..],
-        &["-n", "-w", "--batch"],
-        &["-n", "--list"],
-        &["--check", "--watch"],
-        &["--check", "--batch"],
-        &["--check", "--list"],
-        &["--check", "-n"],
+        "--dry-run --watch",
+        "-n -w --batch",
+        "-n --list",
+        "--check --watch",
+        "--check --batch",
+        "--check --list",
+        "--check -n",
     ] {
-        let output = dir.run(CLIENT, args);
-        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
-        assert!(output.err.contains("cannot be used with"), "{output:?}");
+        dir.run(CLIENT, args)
+            .assert_exit(2)
+            .assert_in_err("cannot be used with");
     }
 }
 
 #[test]
 fn errors_of_the_folder_and_the_network_are_those_of_a_run() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    fs::write(dir.path("file"), "").unwrap();
+    let server = dir.serve("--no-tls");
+    dir.write("file", "");
     for flag in ["--dry-run", "--check"] {
-        let output = dir.fetch(&server, &[flag, "--out", "file"]);
-        output.assert_failure(8, &["file", "--out"]);
+        dir.fetch(&server, &[flag, "--out", "file"])
+            .assert_failure(8, &["file", "--out"]);
     }
     let address = server.address.clone();
     server.stop();
     for flag in ["--dry-run", "--check"] {
         let output = dir.run(CLIENT, &[flag, "--addr", &address]);
         output.assert_failure(4, &[&address]);
-        assert_eq!(output.out, "");
+        output.assert_out("");
         assert!(!dir.path("output").exists());
     }
 }
@@ -203,8 +193,8 @@ fn time_limit_ends_each_job_and_says_what_was_done() {
         ("--batch", "nothing was fetched from 127.0.0.1"),
     ] {
         let args = [flag, "--max-time", "0.2", "--addr", &fake.addr()];
-        let output = dir.run(CLIENT, &args);
-        output.assert_failure(3, &["time limit", done, "--max-time"]);
+        dir.run(CLIENT, &args)
+            .assert_failure(3, &["time limit", done, "--max-time"]);
     }
 }
 
@@ -218,11 +208,11 @@ fn ctrl_c_ends_a_dry_run_and_a_check() {
             seen.store(true, Ordering::SeqCst);
             let _ = stream.read(&mut [0]);
         });
-        let client = Process::start(dir.command(CLIENT, &[flag, "--addr", &fake.addr()]));
+        let client = dir.client(&fake.addr(), &[flag]);
         wait_until("the request", || asked.load(Ordering::SeqCst));
         client.signal(Signal::INT);
         let output = client.wait();
-        assert_eq!((output.code, &*output.out), (Some(130), ""), "{output:?}");
+        output.assert_exit(130).assert_out("");
         assert!(!dir.path("output").exists());
     }
 }
@@ -230,57 +220,43 @@ fn ctrl_c_ends_a_dry_run_and_a_check() {
 #[test]
 fn check_prints_the_differences_and_exits_with_0_or_3() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    let output = dir.fetch(&server, &["--check"]);
-    assert_eq!(output.code, Some(3));
-    assert_eq!(
-        output.out,
-        "missing  a.png\nmissing  b.jpg\nmissing  c.bmp\n"
-    );
+    let server = dir.serve("--no-tls");
+    let output = dir.fetch(&server, "--check");
+    output.assert_exit(3);
+    output.assert_out("missing  a.png\nmissing  b.jpg\nmissing  c.bmp\n");
     assert!(!dir.path("output").exists());
-    dir.fetch(&server, &[]);
+    dir.fetch(&server, "");
     let before = tree(&dir.path("output"));
-    let output = dir.fetch(&server, &["--check"]);
-    assert_eq!((output.code, &*output.out), (Some(0), ""));
-    assert_eq!(
-        output.err,
-        "check: 3 images the same; 0 missing; 0 differ; 0 renamed; 0 extra\n"
-    );
+    let output = dir.fetch(&server, "--check");
+    output.assert_exit(0).assert_out("");
+    output.assert_err("check: 3 images the same; 0 missing; 0 differ; 0 renamed; 0 extra\n");
     assert_eq!(tree(&dir.path("output")), before, "no index was written");
 
-    fs::rename(dir.path("output/a.png"), dir.path("output/x.png")).unwrap();
-    fs::write(dir.path("output/b.jpg"), "damaged").unwrap();
-    fs::write(dir.path("output/mine.png"), "mine").unwrap();
-    fs::write(dir.path("output/notes.txt"), "no image").unwrap();
+    dir.rename("output/a.png", "output/x.png");
+    dir.write("output/b.jpg", "damaged");
+    dir.write("output/mine.png", "mine");
+    dir.write("output/notes.txt", "no image");
     dir.add("new.gif", &noise(100, 7));
     let before = tree(&dir.path("output"));
-    let listed = || dir.fetch(&server, &["--list"]).out.contains("new.gif");
+    let listed = || dir.fetch(&server, "--list").out.contains("new.gif");
     wait_until("the server lists the new image", listed);
-    let output = dir.fetch(&server, &["--check"]);
-    assert_eq!(output.code, Some(3));
-    assert_eq!(
-        output.out,
-        "renamed  x.png -> a.png\ndiffers  b.jpg\nmissing  new.gif\nextra    mine.png\n"
-    );
-    assert_eq!(
-        output.err,
-        "check: 1 image the same; 1 missing; 1 differ; 1 renamed; 1 extra\n"
-    );
+    dir.fetch(&server, "--check")
+        .assert_exit(3)
+        .assert_out(
+            "renamed  x.png -> a.png\ndiffers  b.jpg\nmissing  new.gif\nextra    mine.png\n",
+        )
+        .assert_err("check: 1 image the same; 1 missing; 1 differ; 1 renamed; 1 extra\n");
     // Only what is selected is compared, on both sides.
     for (args, code, lines) in [
-        (&["--type", "bmp"][..], 0, ""),
-        (&["--exclude", "[bmx]*", "--exclude", "{a,new}.*"], 0, ""),
-        (&["--include", "mine*"], 3, "extra    mine.png\n"),
-        (&["--type", "gif", "-q"], 3, "missing  new.gif\n"),
+        ("--type bmp", 0, ""),
+        ("--exclude [bmx]* --exclude {a,new}.*", 0, ""),
+        ("--include mine*", 3, "extra    mine.png\n"),
+        ("--type gif -q", 3, "missing  new.gif\n"),
     ] {
-        let output = dir.fetch(&server, &[&["--check"], args].concat());
-        assert_eq!(
-            (output.code, &*output.out),
-            (Some(code), lines),
-            "{args:?}: {output:?}"
-        );
+        let output = dir.fetch(&server, &format!("--check {args}"));
+        output.assert_exit(code).assert_out(lines);
         let is_counted = output.err.contains("left out by filter");
-        assert_eq!(is_counted, !args.contains(&"-q"), "{output:?}");
+        assert_eq!(is_counted, !args.contains("-q"), "{output:?}");
     }
     assert_eq!(tree(&dir.path("output")), before);
 }
@@ -288,28 +264,26 @@ fn check_prints_the_differences_and_exits_with_0_or_3() {
 #[test]
 fn a_file_that_cannot_be_read_is_a_difference_if_it_is_selected() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    dir.fetch(&server, &[]);
+    let server = dir.serve("--no-tls");
+    dir.fetch(&server, "");
     // Longer than any image, so they are not read.
     for name in ["a.png", "mine.png"] {
         let long = fs::File::create(dir.path("output").join(name)).unwrap();
         long.set_len(1 << 40).unwrap();
     }
-    let output = dir.fetch(&server, &["--check"]);
+    let output = dir.fetch(&server, "--check");
     let lines = "unread   a.png\n";
-    assert_eq!((output.code, &*output.out), (Some(3), lines), "{output:?}");
-    assert!(
-        output.err.contains("warning: cannot read mine.png"),
-        "{output:?}"
-    );
+    output.assert_exit(3).assert_out(lines);
+    output.assert_in_err("warning: cannot read mine.png");
     assert!(
         output
             .err
             .ends_with("0 differ; 0 renamed; 0 extra; 2 cannot be read\n"),
         "{output:?}"
     );
-    let output = dir.fetch(&server, &["--check", "--exclude", "[am]*"]);
-    assert_eq!((output.code, &*output.out), (Some(0), ""), "{output:?}");
+    dir.fetch(&server, "--check --exclude [am]*")
+        .assert_exit(0)
+        .assert_out("");
 }
 
 #[test]
@@ -317,20 +291,20 @@ fn checksum_makes_check_and_dry_run_read_files_that_the_index_knows() {
     let dir = TestDir::new();
     let (good, bad) = (noise(1000, 1), noise(1000, 2));
     dir.add("a.png", &good);
-    let server = dir.serve(&["--no-tls"]);
-    dir.fetch(&server, &["--batch"]);
+    let server = dir.serve("--no-tls");
+    dir.fetch(&server, "--batch");
     let file = dir.path("output/a.png");
     let index = dir.path("output/.jtp-index");
     // The index is written by a later run, once the file is old enough.
     wait_until("the index has the file", || {
-        dir.fetch(&server, &["--batch"]);
+        dir.fetch(&server, "--batch");
         index.exists()
     });
     // An index that is wrong, as after an undetected change: it says that the damaged file is the good one.
     fs::write(&file, &bad).unwrap();
     wait_until("the index has the damaged file", || {
         fs::remove_file(&index).unwrap_or_default();
-        dir.fetch(&server, &["--batch", "--include", "nothing"]);
+        dir.fetch(&server, "--batch --include nothing");
         index.exists()
     });
     let mut bytes = fs::read(&index).unwrap();
@@ -340,21 +314,13 @@ fn checksum_makes_check_and_dry_run_read_files_that_the_index_knows() {
     fs::write(&index, &bytes).unwrap();
     let before = tree(&dir.path("output"));
     for (args, code, out) in [
-        (&["--check"][..], 0, ""),
-        (&["--check", "--checksum"], 3, "differs  a.png\n"),
-        (&["-n", "--batch"], 0, ""),
-        (
-            &["-n", "--batch", "--checksum"],
-            0,
-            "replace  a.png  1000\n",
-        ),
+        ("--check", 0, ""),
+        ("--check --checksum", 3, "differs  a.png\n"),
+        ("-n --batch", 0, ""),
+        ("-n --batch --checksum", 0, "replace  a.png  1000\n"),
     ] {
         let output = dir.fetch(&server, args);
-        assert_eq!(
-            (output.code, &*output.out),
-            (Some(code), out),
-            "{args:?}: {output:?}"
-        );
+        output.assert_exit(code).assert_out(out);
         assert_eq!(tree(&dir.path("output")), before, "{args:?}");
     }
 }
@@ -362,25 +328,21 @@ fn checksum_makes_check_and_dry_run_read_files_that_the_index_knows() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_read_only_file_system_can_be_looked_at() {
-    use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+    use rustix::mount::{MountFlags, mount_remount};
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
+    let server = dir.serve("--no-tls");
     let disk = dir.path("output");
-    fs::create_dir(&disk).unwrap();
-    let flags = MountFlags::empty();
-    if mount("tmpfs", &disk, "tmpfs", flags, c"size=1m").is_err() {
-        eprintln!("skipped: cannot mount a tmpfs");
+    let Some(_disk) = Disk::mount(&disk, "1m") else {
         return;
-    }
+    };
     fs::copy(dir.path("images/a.png"), disk.join("a.png")).unwrap();
     mount_remount(&disk, MountFlags::RDONLY, c"").unwrap();
-    let planned = dir.fetch(&server, &["-n", "--batch"]);
-    let checked = dir.fetch(&server, &["--check"]);
-    unmount(&disk, UnmountFlags::DETACH).unwrap();
-    assert_eq!(planned.code, Some(0), "{planned:?}");
+    let planned = dir.fetch(&server, "-n --batch");
+    let checked = dir.fetch(&server, "--check");
+    planned.assert_exit(0);
     assert_eq!(planned.out.lines().count(), 2, "{planned:?}");
-    assert_eq!(checked.code, Some(3), "{checked:?}");
-    assert_eq!(checked.out, "missing  b.jpg\nmissing  c.bmp\n");
+    checked.assert_exit(3);
+    checked.assert_out("missing  b.jpg\nmissing  c.bmp\n");
 }
 
 /// Carries out the lines of a dry run on a folder in memory: names, and what has them.
@@ -417,7 +379,7 @@ fn r8_a_run_does_what_the_printed_plan_says_on_random_folders() {
         let mut rng = Rng::new(seed);
         let mut below = |n: u64| rng.below(n);
         let dir = TestDir::new();
-        fs::create_dir(dir.path("output")).unwrap();
+        dir.make_dir("output");
         for name in names {
             if below(4) > 0 {
                 dir.add(name, &noise(300, below(6)));
@@ -427,24 +389,24 @@ fn r8_a_run_does_what_the_printed_plan_says_on_random_folders() {
                 fs::write(file, noise(300, below(8))).unwrap();
             }
         }
-        let server = dir.serve(&["--no-tls"]);
-        let flags: &[&str] = match below(4) {
-            0 => &["--exclude", "[ab]*"],
-            1 => &["--type", "png"],
-            _ => &[],
+        let server = dir.serve("--no-tls");
+        let flags: &str = match below(4) {
+            0 => "--exclude [ab]*",
+            1 => "--type png",
+            _ => "",
         };
-        let mode: &[&str] = if below(3) == 0 { &[] } else { &["--batch"] };
-        let flags = [flags, mode].concat();
+        let mode = if below(3) == 0 { "" } else { "--batch" };
+        let flags = format!("{flags} {mode}");
         let before = tree(&dir.path("output"));
-        let planned = dir.fetch(&server, &[&flags[..], &["-n"]].concat());
-        assert_eq!(planned.code, Some(0), "{planned:?}");
+        let planned = dir.fetch(&server, &format!("{flags} -n"));
+        planned.assert_exit(0);
         assert_eq!(tree(&dir.path("output")), before);
 
         let known = |(name, id)| (name, Some(id));
         let mut files: BTreeMap<_, _> = dir.files("output").into_iter().map(known).collect();
         carry_out(&planned.out, &mut files);
         let done = dir.fetch(&server, &flags);
-        assert_eq!(done.code, Some(0), "{done:?}");
+        done.assert_exit(0);
         let (plan, run) = (planned.err.lines().last(), done.out.lines().last());
         let (plan, run) = (plan.unwrap_or_default(), run.unwrap_or_default());
         for (would, did) in [

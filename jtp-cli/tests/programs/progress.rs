@@ -11,7 +11,9 @@ use jtp_core::ImageId;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::{CLIENT, FakeServer, ProcessOutput, TestDir, list_response, noise, varint};
+use crate::support::{
+    CLIENT, FakeServer, Output, TestDir, images_response, list_response, noise, packet,
+};
 
 /// A program whose stderr is a terminal.
 struct AtTerminal {
@@ -70,7 +72,7 @@ impl AtTerminal {
     }
 
     /// Waits for the exit. `err`: all that was shown.
-    fn wait(mut self) -> ProcessOutput {
+    fn wait(mut self) -> Output {
         let mut out = String::new();
         self.child
             .stdout
@@ -82,10 +84,11 @@ impl AtTerminal {
         for shown in &self.shown {
             self.text += &String::from_utf8_lossy(&shown);
         }
-        ProcessOutput {
+        Output {
             code,
             out,
             err: std::mem::take(&mut self.text),
+            ..Output::default()
         }
     }
 }
@@ -109,15 +112,8 @@ pub(crate) fn stalling_server(length: u32, go_on: Receiver<()>) -> FakeServer {
             let _ = stream.write_all(&list_response(&[("large.png", id, length)]));
             return;
         }
-        let magic = if request == 0 { b"JTPD" } else { b"JTPG" };
-        let head = [
-            magic.to_vec(),
-            vec![1, 0],
-            varint(length),
-            id.to_be_bytes().to_vec(),
-        ];
-        let _ = stream.write_all(&head.concat());
-        let (first, rest) = image.split_at(image.len() / 2);
+        let response = images_response(request, &[packet(id, &image)]);
+        let (first, rest) = response.split_at(response.len() - image.len() / 2);
         let _ = stream.write_all(first);
         let _ = go_on.lock().unwrap().recv();
         let _ = stream.write_all(rest);
@@ -129,7 +125,7 @@ fn a_terminal_shows_what_is_waited_for_and_the_name_of_a_large_image() {
     let dir = TestDir::new();
     let (go_on, receiver) = mpsc::channel();
     let fake = stalling_server(17 << 20, receiver);
-    let command = dir.command(CLIENT, &["--addr", &fake.addr()]);
+    let command = dir.command(CLIENT, &format!("--addr {}", fake.addr()));
     let mut client = AtTerminal::start(command);
     client.wait_for(&format!("waiting for the catalog of {}", fake.addr()));
     go_on.send(()).unwrap();
@@ -138,7 +134,7 @@ fn a_terminal_shows_what_is_waited_for_and_the_name_of_a_large_image() {
     client.wait_for("large.png");
     go_on.send(()).unwrap();
     let ended = client.wait();
-    assert_eq!(ended.code, Some(0));
+    ended.assert_exit(0);
     assert!(
         ended.out.starts_with("fetched 1 image (17.00 MiB)"),
         "{ended:?}"
@@ -150,9 +146,9 @@ fn a_terminal_shows_that_the_folder_is_scanned() {
     let dir = TestDir::new();
     dir.add_endless_images();
     let server = TestDir::with_images();
-    let server = server.serve(&["--no-tls"]);
-    for args in [&["--batch"][..], &["--check"], &["--dry-run", "--batch"]] {
-        let args = [&["--addr", &*server.address, "--out", "images"], args].concat();
+    let server = server.serve("--no-tls");
+    for args in ["--batch", "--check", "--dry-run --batch"] {
+        let args = format!("--addr {} --out images {args}", server.address);
         let mut client = AtTerminal::start(dir.command(CLIENT, &args));
         client.wait_for("scanning images: ");
         client.signal(Signal::INT);
@@ -166,11 +162,10 @@ fn a_terminal_shows_nothing_with_quiet_or_json() {
     let fake = stalling_server(17 << 20, receiver);
     for flag in ["--quiet", "--json"] {
         let dir = TestDir::new();
-        let args = ["--addr", &fake.addr(), flag];
+        let args = format!("--addr {} {flag}", fake.addr());
         let client = AtTerminal::start(dir.command(CLIENT, &args));
         go_on.send(()).unwrap();
         go_on.send(()).unwrap();
-        let ended = client.wait();
-        assert_eq!((ended.code, ended.err), (Some(0), String::new()));
+        client.wait().assert_exit(0).assert_err("");
     }
 }

@@ -24,17 +24,12 @@ fn exchange(address: &str, bytes: &[&[u8]]) -> Vec<u8> {
 fn connections_of_listed_proxies_need_a_header_and_are_logged_by_its_address() {
     let dir = TestDir::with_images();
     for networks in [
-        &["--proxy-protocol", "127.0.0.1"][..],
-        &["--proxy-protocol", "192.0.2.1,127.0.0.0/8"],
-        &[
-            "--proxy-protocol",
-            "192.0.2.1",
-            "--proxy-protocol",
-            "127.0.0.1/32",
-        ],
-        &["--proxy-protocol", "::ffff:127.0.0.1"],
+        "--proxy-protocol 127.0.0.1",
+        "--proxy-protocol 192.0.2.1,127.0.0.0/8",
+        "--proxy-protocol 192.0.2.1 --proxy-protocol 127.0.0.1/32",
+        "--proxy-protocol ::ffff:127.0.0.1",
     ] {
-        let server = dir.serve(&[&["--no-tls", "-vv"], networks].concat());
+        let server = dir.serve(&format!("--no-tls -vv {networks}"));
         server
             .err
             .wait_for("must begin with a PROXY protocol header");
@@ -45,18 +40,18 @@ fn connections_of_listed_proxies_need_a_header_and_are_logged_by_its_address() {
         assert_eq!(exchange(&server.address, &[&LIST]), b"");
         let line = server.err.wait_for("PROXY protocol header");
         assert!(line.contains("proxy=127.0.0.1:"), "{line}");
-        assert_eq!(server.stop().code, Some(0));
+        server.stop().assert_exit(0);
     }
 }
 
 #[test]
 fn headers_of_other_addresses_are_invalid() {
     let dir = TestDir::with_images();
-    for args in [&[][..], &["--proxy-protocol", "192.0.2.1,2001:db8::/32"]] {
-        let server = dir.serve(&[&["--no-tls"], args].concat());
+    for args in ["", "--proxy-protocol 192.0.2.1,2001:db8::/32"] {
+        let server = dir.serve(&format!("--no-tls {args}"));
         let response = exchange(&server.address, &[HEADER, &LIST]);
         assert_eq!(&response[..4], b"JTPE", "{args:?}");
-        assert_eq!(dir.fetch(&server, &["--list"]).code, Some(0));
+        assert_eq!(dir.fetch(&server, "--list").code, Some(0));
     }
 }
 
@@ -72,8 +67,8 @@ fn networks_that_trust_everyone_or_never_match_are_usage_errors() {
         ("", "10.0.0.1"),
         ("10.0.0.1,", "10.0.0.1"),
     ] {
-        let output = dir.run(SERVER, &["--proxy-protocol", network]);
-        assert_eq!(output.code, Some(2), "{network}: {output:?}");
-        assert!(output.err.contains(word), "{network}: {output:?}");
+        dir.run(SERVER, &format!("--proxy-protocol={network}"))
+            .assert_exit(2)
+            .assert_in_err(word);
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, Process, TestDir};
+use crate::support::{CLIENT, Process, TestDir, key_of};
 
 /// Commands that are covered elsewhere: by `examples/tests/run.rs`, and by the test run itself.
 const TESTED_ELSEWHERE: [&str; 2] = [
@@ -145,11 +145,7 @@ impl Run<'_> {
         let server = self
             .dir
             .serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
-        let line = server.err.wait_for("the server's key is ");
-        let key = line
-            .split_whitespace()
-            .find(|word| word.starts_with("sha256:"));
-        self.key = key.unwrap().to_owned();
+        self.key = key_of(&server);
         self.server = Some(server);
     }
 
@@ -188,8 +184,7 @@ impl Run<'_> {
             let printed = client.out.next_line();
             assert_output(command, std::slice::from_ref(line), &[&printed]);
         }
-        client.signal(Signal::INT);
-        assert_eq!(client.wait().code, Some(130));
+        client.end(Signal::INT).assert_exit(130);
     }
 }
 

@@ -1,12 +1,11 @@
 //! `server --recursive` shares a tree, and the client makes its folders again. // W9
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::support::{CLIENT, Process, SERVER, TestDir, noise, tree, wait_until};
+use crate::support::{Folder as _, Process, SERVER, TestDir, noise, tree, wait_until};
 
-fn write(dir: &TestDir, path: &str, seed: u64) {
+pub(crate) fn write(dir: &TestDir, path: &str, seed: u64) {
     let path = dir.path("images").join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, noise(2_000, seed)).unwrap();
@@ -14,8 +13,8 @@ fn write(dir: &TestDir, path: &str, seed: u64) {
 
 /// The names in the catalog as the client prints them, with `/` between folders, sorted.
 fn listed(dir: &TestDir, server: &Process) -> Vec<String> {
-    let output = dir.fetch(server, &["--list", "--sort", "name"]);
-    assert_eq!(output.code, Some(0), "{output:?}");
+    let output = dir.fetch(server, "--list --sort name");
+    output.assert_exit(0);
     let last_word = |line: &str| line.split_whitespace().last().unwrap().to_owned();
     let mut names: Vec<_> = output.out.lines().map(last_word).collect();
     names.sort();
@@ -35,34 +34,22 @@ fn w9_a_tree_is_shared_and_made_again_by_the_client() {
         write(&dir, path, seed);
     }
     write(&dir, ".thumbnails/x.png", 77);
-    symlink("2024", dir.path("images").join("link")).unwrap();
+    dir.link("2024", "images/link");
     // Without the flag, as before.
-    let server = dir.serve(&[]);
+    let server = dir.serve("");
     assert_eq!(listed(&dir, &server), ["c.png"]);
-    let output = server.stop();
-    assert!(
-        output.err.contains("share them with --recursive"),
-        "{output:?}"
-    );
+    server.stop().assert_in_err("share them with --recursive");
     for flag in ["--recursive", "-r"] {
         let server = dir.serve(&[flag]);
         assert_eq!(listed(&dir, &server), paths);
-        let output = server.stop();
-        assert!(!output.err.contains("--recursive"), "{output:?}");
-        assert!(
-            output.err.contains("1 hidden file or folder (.thumbnails)"),
-            "{output:?}"
-        );
-        assert!(
-            output
-                .err
-                .contains("1 link that leads to no file that is shared (link)"),
-            "{output:?}"
-        );
+        server
+            .stop()
+            .assert_not_in_err("--recursive")
+            .assert_in_err("1 hidden file or folder (.thumbnails)")
+            .assert_in_err("1 link that leads to no file that is shared (link)");
     }
-    let server = dir.serve(&["-r"]);
-    let fetched = dir.fetch(&server, &["--out", "out"]);
-    assert_eq!(fetched.code, Some(0), "{fetched:?}");
+    let server = dir.serve("-r");
+    dir.fetch(&server, "--out out").assert_exit(0);
     assert_eq!(files(&dir.path("out")), paths);
     for path in paths {
         let (sent, got) = (dir.path("images").join(path), dir.path("out").join(path));
@@ -77,21 +64,20 @@ fn w9_a_folder_that_is_moved_under_another_is_listed_there() {
         write(&dir, &format!("new/{seed}.png"), seed);
     }
     write(&dir, "years/old.png", 100);
-    let server = dir.serve(&["-r"]);
+    let server = dir.serve("-r");
     let images = dir.path("images");
-    fs::rename(images.join("new"), images.join("years/2026")).unwrap();
+    images.rename("new", "years/2026");
     wait_until("the folder is listed in its new place", || {
         let names = listed(&dir, &server);
         names.len() == 40 && names.iter().all(|name| name.starts_with("years/"))
     });
     // A folder that is made while the server runs, and one that is removed.
     write(&dir, "a/b/c/d.png", 200);
-    fs::remove_dir_all(images.join("years")).unwrap();
+    images.remove("years");
     wait_until("only the new file is listed", || {
         listed(&dir, &server) == ["a/b/c/d.png"]
     });
-    let fetched = dir.fetch(&server, &["--out", "out"]);
-    assert_eq!(fetched.code, Some(0), "{fetched:?}");
+    dir.fetch(&server, "--out out").assert_exit(0);
     assert_eq!(files(&dir.path("out")), ["a/b/c/d.png"]);
 }
 
@@ -102,15 +88,12 @@ fn w9_filters_go_by_the_path_below_the_folder() {
         write(&dir, path, seed);
     }
     for (args, expected) in [
-        (&["--only", "rome/"][..], &["2024/Rome/a.png"][..]),
-        (
-            &["--include", "/2024/**"],
-            &["2024/Rome/a.png", "2024/b.png"],
-        ),
-        (&["--exclude", "a.png"], &["2024/b.png", "c.png"]),
-        (&["--exclude", "2024/**"], &["2025/a.png", "c.png"]),
+        ("--only rome/", &["2024/Rome/a.png"][..]),
+        ("--include /2024/**", &["2024/Rome/a.png", "2024/b.png"]),
+        ("--exclude a.png", &["2024/b.png", "c.png"]),
+        ("--exclude 2024/**", &["2025/a.png", "c.png"]),
     ] {
-        let server = dir.serve(&[&["-r"], args].concat());
+        let server = dir.serve(&format!("-r {args}"));
         assert_eq!(listed(&dir, &server), expected, "{args:?}");
     }
 }
@@ -123,12 +106,12 @@ fn w9_a_link_in_place_of_a_folder_is_not_followed() {
     let images = dir.path("images");
     let outside = dir.path("outside");
     fs::create_dir(&outside).unwrap();
-    fs::write(outside.join("secret.png"), noise(2_000, 3)).unwrap();
-    let server = dir.serve(&["-r"]);
+    outside.write("secret.png", noise(2_000, 3));
+    let server = dir.serve("-r");
     assert_eq!(listed(&dir, &server), ["a/secret.png", "b.png"]);
     fs::rename(images.join("a"), dir.path("before")).unwrap();
-    symlink(&outside, images.join("a")).unwrap();
-    let fetched = dir.fetch(&server, &["--out", "out"]);
+    images.link(&outside, "a");
+    let fetched = dir.fetch(&server, "--out out");
     assert!(matches!(fetched.code, Some(0 | 3)), "{fetched:?}");
     assert!(!dir.path("out/a/secret.png").exists());
     wait_until("the file is not listed", || {
@@ -149,30 +132,25 @@ fn assert_followed(dir: &TestDir, server: &Process) {
     .concat();
     expected.sort();
     wait_until("both files are listed", || listed(dir, server) == expected);
-    fs::rename(images.join("fresh"), images.join("19/fresh")).unwrap();
-    fs::remove_file(images.join("19/added.png")).unwrap();
+    images.rename("fresh", "19/fresh");
+    images.remove("19/added.png");
     let mut expected = [before.clone(), vec!["19/fresh/folder/added.png".into()]].concat();
     expected.sort();
     wait_until("the folder is moved", || listed(dir, server) == expected);
-    fs::remove_dir_all(images.join("19/fresh")).unwrap();
+    images.remove("19/fresh");
     wait_until("the folder is removed", || listed(dir, server) == before);
 }
 
 #[test]
 fn w9_changes_are_noticed_with_events_with_an_interval_and_confined() {
-    for args in [
-        &["-r"][..],
-        &["-r", "--watch-interval", "50ms"],
-        &["-r", "--no-sandbox"],
-    ] {
+    for args in ["-r", "-r --watch-interval 50ms", "-r --no-sandbox"] {
         let dir = TestDir::new();
         for n in 0..20 {
             write(&dir, &format!("{n}/{n}.png"), n);
         }
         let server = dir.serve(args);
         assert_followed(&dir, &server);
-        let output = server.stop();
-        assert!(!output.err.contains("sub-folder"), "{output:?}");
+        server.stop().assert_not_in_err("sub-folder");
     }
 }
 
@@ -200,8 +178,7 @@ fn w9_where_watches_run_out_one_warning_says_so_and_the_tree_is_scanned() {
         "{warning}"
     );
     assert_followed(&dir, &server);
-    let output = server.stop();
-    assert!(!output.err.contains("cannot watch"), "{output:?}");
+    server.stop().assert_not_in_err("cannot watch");
 }
 
 #[test]
@@ -212,7 +189,7 @@ fn w9_a_folder_that_cannot_be_read_is_logged_once_and_the_others_go_on() {
     write(&dir, "closed/b.png", 2);
     let closed = dir.path("images/closed");
     let set_mode = |mode| fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).unwrap();
-    let server = dir.serve(&["-r", "--watch-interval", "20ms"]);
+    let server = dir.serve("-r --watch-interval 20ms");
     set_mode(0);
     if fs::read_dir(&closed).is_ok() {
         eprintln!("skipped: this user reads everything");
@@ -230,17 +207,14 @@ fn w9_a_folder_that_cannot_be_read_is_logged_once_and_the_others_go_on() {
     });
     let output = server.stop();
     set_mode(0o700);
-    assert!(
-        !output.err.contains("a sub-folder is left out"),
-        "{output:?}"
-    );
+    output.assert_not_in_err("a sub-folder is left out");
 }
 
 #[test]
 fn w9_a_folder_that_is_too_deep_is_logged_when_it_appears() {
     let dir = TestDir::new();
     write(&dir, "a.png", 1);
-    let server = dir.serve(&["-r"]);
+    let server = dir.serve("-r");
     let deep = vec!["d"; 31].join("/");
     write(&dir, &format!("{deep}/ok.png"), 2);
     write(&dir, &format!("{deep}/d/no.png"), 3);
@@ -260,22 +234,13 @@ fn w9_n1_a_client_that_watches_fetches_nothing_when_a_folder_is_moved() {
     for seed in 1..30 {
         write(&dir, &format!("new/{}/{seed}.png", seed % 3), seed);
     }
-    let server = dir.serve(&["-r"]);
-    let args = [
-        "--watch",
-        "--batch",
-        "--out",
-        "out",
-        "--addr",
-        &server.address,
-    ];
-    let client = Process::start(dir.command(CLIENT, &args));
-    client.err.wait_for("watching");
+    let server = dir.serve("-r");
+    let client = dir.watch(&server.address, "--batch --out out");
     let line = client.out.next_line();
     assert!(line.starts_with("fetched 29 images"), "{line}");
     let images = dir.path("images");
-    fs::create_dir(images.join("years")).unwrap();
-    fs::rename(images.join("new"), images.join("years/2026")).unwrap();
+    images.make_dir("years");
+    images.rename("new", "years/2026");
     wait_until("the folder is moved", || {
         let names = listed(&dir, &server);
         names.len() == 29 && names.iter().all(|name| name.starts_with("years/2026/"))
@@ -283,8 +248,7 @@ fn w9_n1_a_client_that_watches_fetches_nothing_when_a_folder_is_moved() {
     write(&dir, "years/2026/1/later.png", 500);
     let line = client.out.next_line();
     assert!(line.contains("later.png"), "{line}");
-    client.signal(rustix::process::Signal::TERM);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(rustix::process::Signal::TERM).assert_exit(130);
     assert!(dir.path("out/years/2026/1/later.png").is_file());
     assert!(dir.path("out/new/1/1.png").is_file());
 }

@@ -9,12 +9,12 @@ use rcgen::{CertificateParams, KeyPair};
 use rustix::process::Signal;
 use rustls::HandshakeKind;
 
-use crate::identity::{ALL, RawClient, VERSIONS, identity, list};
-use crate::support::{CLIENT, Process, TestDir, noise};
+use crate::identity::{RawClient, VERSIONS, identity, list};
+use crate::support::{ALL, CLIENT, Folder as _, Process, TestDir, key_in, key_of, noise};
 
 fn watch(dir: &TestDir, server: &Process, identity: &str, out: &str) -> Process {
-    let args = ["--watch", "--addr", &server.address, "--identity", identity];
-    let client = Process::start(dir.command(CLIENT, &[&args[..], &["--out", out]].concat()));
+    let args = format!("--watch --addr {} --identity {identity}", server.address);
+    let client = Process::start(dir.command(CLIENT, &format!("{args} --out {out}")));
     client.err.wait_for("watching");
     client
 }
@@ -28,21 +28,22 @@ fn t7_removed_client_is_disconnected_and_others_go_on() {
         format!("{} Bob", bob.split_once(' ').unwrap().0),
     );
     list(&dir, &[&alice, &bob]);
-    let server = dir.serve(&["--clients", "clients"]);
+    let server = dir.serve("--clients clients");
     let kept = watch(&dir, &server, "alice.pem", "kept");
     let removed = watch(&dir, &server, "bob.pem", "removed");
     list(&dir, &[&alice]);
     server.signal(Signal::HUP);
     server.err.wait_for("SIGHUP: removed from clients: Bob");
-    let output = removed.wait();
-    output.assert_failure(5, &["does not admit this client", "sha256:"]);
+    removed
+        .wait()
+        .assert_failure(5, &["does not admit this client", "sha256:"]);
     // The connection of the other one is still the same.
     dir.add("new.png", &noise(400, 5));
     kept.out.wait_for("fetched new.png");
     list(&dir, &[&bob, &alice]);
     server.signal(Signal::HUP);
     server.err.wait_for("SIGHUP: added to clients: Bob");
-    dir.fetch(&server, &["--identity", "bob.pem", "--list"])
+    dir.fetch(&server, "--identity bob.pem --list")
         .assert_no_error();
     list(&dir, &[&bob]);
     server.signal(Signal::HUP);
@@ -67,11 +68,11 @@ fn pipes_in_place_of_files_are_refused_at_once() {
         mknodat(CWD, dir.path(name), FileType::Fifo, mode, 0).unwrap();
     };
     make_pipe("pipe");
-    let server = dir.serve(&["--clients", "clients"]);
+    let server = dir.serve("--clients clients");
     make_pipe("clients");
     server.signal(Signal::HUP);
     server.err.wait_for("not a regular file");
-    fs::remove_file(dir.path("clients")).unwrap();
+    dir.remove("clients");
     list(&dir, &["# nobody"]);
     server.signal(Signal::HUP);
     server.err.wait_for("removed from clients: ");
@@ -80,51 +81,14 @@ fn pipes_in_place_of_files_are_refused_at_once() {
     server.err.wait_for("cannot read cert.pem");
     drop(server);
 
-    let at_start: [(&str, &[&str]); 5] = [
-        (
-            SERVER,
-            &[
-                "--bind",
-                "127.0.0.1:0",
-                "--clients",
-                "pipe",
-                "--cert",
-                "a",
-                "--key",
-                "b",
-            ],
-        ),
-        (
-            SERVER,
-            &[
-                "--bind",
-                "127.0.0.1:0",
-                "--cert",
-                "pipe",
-                "--key",
-                "key.pem",
-            ],
-        ),
-        (
-            SERVER,
-            &[
-                "--bind",
-                "127.0.0.1:0",
-                "--cert",
-                "alice.pem",
-                "--key",
-                "pipe",
-            ],
-        ),
-        (CLIENT, &["--list", "--tls", "--cert", "pipe"]),
-        (CLIENT, &["--list", "--identity", "pipe"]),
-    ];
-    for (program, args) in at_start {
-        let output = dir.run(program, args);
-        assert!(
-            output.err.contains("not a regular file"),
-            "{args:?}: {output:?}"
-        );
+    for (program, args) in [
+        (SERVER, "--bind 127.0.0.1:0 --clients pipe --cert a --key b"),
+        (SERVER, "--bind 127.0.0.1:0 --cert pipe --key key.pem"),
+        (SERVER, "--bind 127.0.0.1:0 --cert alice.pem --key pipe"),
+        (CLIENT, "--list --tls --cert pipe"),
+        (CLIENT, "--list --identity pipe"),
+    ] {
+        dir.run(program, args).assert_in_err("not a regular file");
     }
 }
 
@@ -134,7 +98,7 @@ fn t7_session_of_a_removed_client_is_not_served() {
     let alice = identity(&dir, "alice.pem");
     for version in VERSIONS {
         list(&dir, &[&alice]);
-        let server = dir.serve(&["--clients", "clients"]);
+        let server = dir.serve("--clients clients");
         let client = RawClient::new(&dir, Some("alice.pem"), version);
         assert_eq!(&client.list(&server.address).unwrap().header, b"JTPL");
         let resumed = client.list(&server.address).unwrap();
@@ -158,20 +122,17 @@ fn unusable_files_leave_what_was_in_use() {
     let dir = TestDir::with_images();
     let alice = identity(&dir, "alice.pem");
     list(&dir, &[&alice]);
-    let server = dir.serve(&["--clients", "clients"]);
-    let (cert, key) = (
-        fs::read(dir.path("cert.pem")).unwrap(),
-        fs::read(dir.path("key.pem")).unwrap(),
-    );
-    fs::write(dir.path("copy.pem"), &cert).unwrap();
+    let server = dir.serve("--clients clients");
+    let (cert, key) = (dir.read("cert.pem"), dir.read("key.pem"));
+    dir.write("copy.pem", &cert);
     list(&dir, &["sha256:00 mallory"]);
-    fs::write(dir.path("cert.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    dir.write("cert.pem", "-----BEGIN CERTIFICATE-----\n");
     server.signal(Signal::HUP);
     let line = server.err.wait_for("SIGHUP: the clients in use stay");
     assert!(line.contains("cannot use clients: line 1"), "{line}");
     let line = server.err.wait_for("SIGHUP: the certificate in use stays");
     assert!(line.contains("cert.pem does not contain"), "{line}");
-    let args = ["--identity", "alice.pem", "--cert", "copy.pem"];
+    let args = "--identity alice.pem --cert copy.pem";
     dir.fetch(&server, &args).assert_success(ALL);
     // Each file counts for itself: one that is usable is used.
     list(&dir, &["# nobody"]);
@@ -182,21 +143,17 @@ fn unusable_files_leave_what_was_in_use() {
         .assert_failure(5, &["does not admit"]);
     // A key that is not the certificate's.
     list(&dir, &[&alice]);
-    fs::write(dir.path("cert.pem"), &cert).unwrap();
-    fs::write(
-        dir.path("key.pem"),
-        KeyPair::generate().unwrap().serialize_pem(),
-    )
-    .unwrap();
+    dir.write("cert.pem", &cert);
+    dir.write("key.pem", KeyPair::generate().unwrap().serialize_pem());
     server.signal(Signal::HUP);
     let line = server.err.wait_for("SIGHUP: the certificate in use stays");
     assert!(line.contains("does not match"), "{line}");
-    fs::remove_file(dir.path("key.pem")).unwrap();
+    dir.remove("key.pem");
     server.signal(Signal::HUP);
     let line = server.err.wait_for("SIGHUP: the certificate in use stays");
     assert!(line.contains("cannot read key.pem"), "{line}");
     assert!(!dir.path("key.pem").exists());
-    fs::write(dir.path("key.pem"), key).unwrap();
+    dir.write("key.pem", key);
     server.signal(Signal::HUP);
     server
         .err
@@ -208,9 +165,8 @@ fn unusable_files_leave_what_was_in_use() {
 #[test]
 fn new_certificate_is_used_and_open_connections_go_on() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
-    let line = server.err.wait_for("the server's key is");
-    let old_pin = fingerprint(&line).to_owned();
+    let server = dir.serve("");
+    let old_pin = key_of(&server);
     let key = KeyPair::generate().unwrap();
     let params = |serial: u64| {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -221,47 +177,27 @@ fn new_certificate_is_used_and_open_connections_go_on() {
         .unwrap()
         .to_string();
     // It may fetch images over new connections.
-    let client = Process::start(dir.command(
-        CLIENT,
-        &[
-            "--watch",
-            "--addr",
-            &server.address,
-            "--pin",
-            &old_pin,
-            "--pin",
-            &new_pin,
-        ],
-    ));
-    client.err.wait_for("watching");
-    fs::write(dir.path("key.pem"), key.serialize_pem()).unwrap();
-    fs::write(dir.path("cert.pem"), params(1).pem()).unwrap();
+    let client = dir.watch(&server.address, &format!("--pin {old_pin} --pin {new_pin}"));
+    dir.write("key.pem", key.serialize_pem());
+    dir.write("cert.pem", params(1).pem());
     server.signal(Signal::HUP);
     let line = server.err.wait_for("SIGHUP: new certificate");
     assert!(line.contains("with the new key sha256:"), "{line}");
-    assert_eq!(fingerprint(&line), new_pin);
-    dir.fetch(&server, &["--pin", &new_pin, "--out", "other"])
+    assert_eq!(key_in(&line), new_pin);
+    dir.fetch(&server, &format!("--pin {new_pin} --out other"))
         .assert_success(ALL);
-    dir.fetch(&server, &["--pin", &old_pin, "--out", "other"])
+    dir.fetch(&server, &format!("--pin {old_pin} --out other"))
         .assert_failure(5, &["--pin expects"]);
-    fs::write(dir.path("cert.pem"), params(2).pem()).unwrap();
+    dir.write("cert.pem", params(2).pem());
     server.signal(Signal::HUP);
     let line = server.err.wait_for("SIGHUP: new certificate");
     assert!(line.contains("of the same key"), "{line}");
-    dir.fetch(&server, &["--tls", "--out", "other"])
-        .assert_success(ALL);
+    dir.fetch(&server, "--tls --out other").assert_success(ALL);
     dir.add("new.png", &noise(400, 5));
     client.out.wait_for("fetched new.png");
-    let output = server.stop();
-    assert_eq!(output.code, Some(0));
+    server.stop().assert_exit(0);
     let lost = client.err.next_line();
     assert!(lost.contains("retrying"), "{lost}");
-}
-
-/// The key in a line of the server's log.
-fn fingerprint(line: &str) -> &str {
-    let start = line.find("sha256:").unwrap();
-    &line[start..start + "sha256:".len() + 64]
 }
 
 #[test]
@@ -278,15 +214,15 @@ fn a_burst_of_hangups_ends_with_the_last_files() {
     list(&lists, &[&alice]);
     server.signal(Signal::HUP);
     server.err.wait_for("SIGHUP: added to ");
-    dir.fetch(&server, &["--identity", "alice.pem"])
+    dir.fetch(&server, "--identity alice.pem")
         .assert_success(ALL);
-    assert_eq!(server.stop().code, Some(0));
+    server.stop().assert_exit(0);
 }
 
 #[test]
 fn server_without_tls_ignores_hangups() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
+    let server = dir.serve("--no-tls");
     let mut open = TcpStream::connect(&server.address).unwrap();
     server.signal(Signal::HUP);
     server.err.wait_for("ignoring SIGHUP");
@@ -294,5 +230,5 @@ fn server_without_tls_ignores_hangups() {
     let mut header = [0; 4];
     open.read_exact(&mut header).unwrap();
     assert_eq!(&header, b"JTPL");
-    assert_eq!(server.stop().code, Some(0));
+    server.stop().assert_exit(0);
 }

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, jtpe, noise, wait_until};
-
-const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+use crate::support::{
+    ALL, CLIENT, FakeServer, Folder as _, Process, TestDir, jtpe, noise, wait_until,
+};
 
 fn unused_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -21,26 +21,26 @@ fn port(server: &Process) -> &str {
 #[test]
 fn server_is_named_in_each_form() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
-    let port = port(&server);
+    let server = dir.serve("");
+    let (at, port) = (&*server.address, port(&server));
     for (index, args) in [
-        &[&*server.address][..],
-        &[&format!("localhost:{port}")],
-        &[&format!("jtp://{}", server.address)],
-        &[&format!("JTP://{}/", server.address)],
-        &[&format!("jtps://{}", server.address)],
-        &[&format!("jtps://localhost:{port}/"), "--keep-alive"],
-        &[&server.address, "--tls"],
+        at,
+        &format!("localhost:{port}"),
+        &format!("jtp://{at}"),
+        &format!("JTP://{at}/"),
+        &format!("jtps://{at}"),
+        &format!("jtps://localhost:{port}/ --keep-alive"),
+        &format!("{at} --tls"),
         // --tls concerns all addresses, jtp:// only names the protocol.
-        &[&format!("jtp://{}", server.address), "--tls"],
-        &["--addr", &format!("jtps://{}", server.address)],
-        &["--addr", &server.address, "--plain"],
+        &format!("jtp://{at} --tls"),
+        &format!("--addr jtps://{at}"),
+        &format!("--addr {at} --plain"),
     ]
     .into_iter()
     .enumerate()
     {
         let out = format!("out{index}");
-        let args = [args, &["--out", &out]].concat();
+        let args = format!("{args} --out {out}");
         dir.run(CLIENT, &args).assert_success(ALL);
         assert_eq!(dir.files(&out), dir.files("images"), "{args:?}");
     }
@@ -52,7 +52,7 @@ fn server_is_named_by_its_ipv6_address() {
     if TcpListener::bind("[::1]:0").is_err() {
         return; // This machine has no IPv6.
     }
-    let server = dir.serve_on("[::1]:0", &[]);
+    let server = dir.serve_on("[::1]:0", "");
     for (out, address) in [
         ("plain", server.address.clone()),
         ("tls", format!("jtps://{}", server.address)),
@@ -61,7 +61,7 @@ fn server_is_named_by_its_ipv6_address() {
             .assert_success(ALL);
     }
     // Without a port, the default one is used.
-    let listed = dir.run(CLIENT, &["::1", "--list", "--connect-timeout", "1"]);
+    let listed = dir.run(CLIENT, "::1 --list --connect-timeout 1");
     assert!(
         listed.code == Some(0) || listed.err.contains("[::1]:8443"),
         "{listed:?}"
@@ -71,14 +71,14 @@ fn server_is_named_by_its_ipv6_address() {
 #[test]
 fn scheme_decides_about_tls() {
     let dir = TestDir::with_images();
-    let requires = dir.serve(&["--require-tls"]);
-    dir.run(CLIENT, &[&requires.address]).assert_failure(
+    let requires = dir.serve("--require-tls");
+    dir.run(CLIENT, &requires.address).assert_failure(
         5,
         &[&format!("requires TLS; use jtps://{}", requires.address)],
     );
     dir.run(CLIENT, &["--addr", &requires.address])
         .assert_failure(5, &["requires TLS; use --tls"]);
-    let plain = dir.serve(&["--no-tls"]);
+    let plain = dir.serve("--no-tls");
     let address = format!("jtps://{}", plain.address);
     dir.run(CLIENT, &[&address, "--cert", "cert.pem"])
         .assert_failure(
@@ -95,32 +95,26 @@ fn scheme_decides_about_tls() {
 fn addresses_that_contradict_each_other_or_name_more_than_a_server_are_usage_errors() {
     let dir = TestDir::with_images();
     for (args, words) in [
-        (
-            &["h/photos"][..],
-            &["h/photos", "without a path", "--out"][..],
-        ),
-        (&["./photos"], &["--out"]),
-        (&["jtps://h/photos"], &["has no path", "use jtps://h"]),
-        (&["jtp://h:1/?a"], &["has no path", "use jtp://h:1"]),
-        (&["h?list"], &["without a path"]),
-        (&["http://h"], &["unsupported scheme http://", "jtps://"]),
-        (&["https://h"], &["unsupported scheme https://", "jtps://"]),
-        (&["jtps://"], &["missing host"]),
-        (&["me@h"], &["expected HOST:PORT"]),
-        (&["h:70000"], &["invalid port"]),
-        (&["jtps://h", "--plain"], &["jtps://h:8443", "--no-tls"]),
-        (
-            &["jtps://h", "--tls", "--no-tls"],
-            &["jtps://h:8443", "--no-tls"],
-        ),
-        (&["a", "jtps://b", "--plain"], &["jtps://b:8443"]),
-        (&["--addr", "jtps://h", "--plain"], &["jtps://h:8443"]),
-        (&["h", "--addr", "h"], &["--addr"]),
-        (&["jtps://h", "images"], &["images is a folder", "--out"]),
-        (&[""], &["missing host"]),
+        ("h/photos", &["h/photos", "without a path", "--out"][..]),
+        ("./photos", &["--out"]),
+        ("jtps://h/photos", &["has no path", "use jtps://h"]),
+        ("jtp://h:1/?a", &["has no path", "use jtp://h:1"]),
+        ("h?list", &["without a path"]),
+        ("http://h", &["unsupported scheme http://", "jtps://"]),
+        ("https://h", &["unsupported scheme https://", "jtps://"]),
+        ("jtps://", &["missing host"]),
+        ("me@h", &["expected HOST:PORT"]),
+        ("h:70000", &["invalid port"]),
+        ("jtps://h --plain", &["jtps://h:8443", "--no-tls"]),
+        ("jtps://h --tls --no-tls", &["jtps://h:8443", "--no-tls"]),
+        ("a jtps://b --plain", &["jtps://b:8443"]),
+        ("--addr jtps://h --plain", &["jtps://h:8443"]),
+        ("h --addr h", &["--addr"]),
+        ("jtps://h images", &["images is a folder", "--out"]),
+        ("--addr=", &["missing host"]),
     ] {
         let output = dir.run(CLIENT, args);
-        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
+        output.assert_exit(2);
         assert!(output.err.starts_with("error: "), "{args:?}: {output:?}");
         for word in words {
             assert!(output.err.contains(word), "{word}: {args:?}: {output:?}");
@@ -130,8 +124,8 @@ fn addresses_that_contradict_each_other_or_name_more_than_a_server_are_usage_err
 }
 
 /// Starts a client, and stops it as soon as its folder has some images of `count`. `None` if it was faster.
-fn start_and_stop(dir: &TestDir, args: &[&str], out: &str, count: usize) -> Option<Process> {
-    let args = [args, &["--out", out]].concat();
+fn start_and_stop(dir: &TestDir, args: &str, out: &str, count: usize) -> Option<Process> {
+    let args = format!("{args} --out {out}");
     let client = Process::start(dir.command(CLIENT, &args));
     let folder = dir.path(out);
     let visible = || {
@@ -155,16 +149,12 @@ fn r6_kill_of_one_server_after_the_other_costs_no_image_and_fetches_none_twice()
         let image = noise(SIZE, u64::try_from(number).unwrap() + 100);
         dir.add(&format!("{number}.png"), &image);
     }
-    for (flags, attempt) in [
-        (&["--batch"][..], 0),
-        (&["-k", "-p", "3"], 1),
-        (&["--batch", "--tls"], 2),
-    ] {
+    for (flags, attempt) in [("--batch", 0), ("-k -p 3", 1), ("--batch --tls", 2)] {
         let mut killed = false;
         for again in 0..20 {
-            let servers = [(); 3].map(|()| dir.serve(&[]));
+            let servers = [(); 3].map(|()| dir.serve(""));
             let addresses = servers.each_ref().map(|server| server.address.clone());
-            let args = [flags, &addresses.each_ref().map(|address| &**address)].concat();
+            let args = format!("{flags} {}", addresses.join(" "));
             let out = format!("out{attempt}-{again}");
             let Some(client) = start_and_stop(&dir, &args, &out, COUNT) else {
                 continue;
@@ -182,7 +172,7 @@ fn r6_kill_of_one_server_after_the_other_costs_no_image_and_fetches_none_twice()
             second.wait();
             client.signal(Signal::CONT);
             let output = client.wait();
-            assert_eq!(output.code, Some(0), "{output:?}");
+            output.assert_exit(0);
             let summary = output.out.lines().last().unwrap();
             assert!(
                 summary.starts_with("fetched 48 images (48.00 MiB) in"),
@@ -191,7 +181,7 @@ fn r6_kill_of_one_server_after_the_other_costs_no_image_and_fetches_none_twice()
             assert!(summary.ends_with("0 failed"), "{summary}");
             assert_eq!(dir.files(&out), dir.files("images"));
             killed = true;
-            fs::remove_dir_all(dir.path(&out)).unwrap();
+            dir.remove(&out);
             break;
         }
         assert!(killed, "the client was too fast each time: {flags:?}");
@@ -201,10 +191,10 @@ fn r6_kill_of_one_server_after_the_other_costs_no_image_and_fetches_none_twice()
 #[test]
 fn n5_a_watcher_of_several_servers_misses_nothing() {
     let dir = TestDir::with_images();
-    let first = dir.serve(&[]);
-    let second = dir.serve(&[]);
+    let first = dir.serve("");
+    let second = dir.serve("");
     let address = first.address.clone();
-    let args = ["--watch", "--batch", &address, &second.address];
+    let args = format!("--watch --batch {address} {}", second.address);
     let client = Process::start(dir.command(CLIENT, &args));
     client.err.wait_for("watching");
     assert!(client.out.next_line().starts_with("fetched 3 images"));
@@ -218,7 +208,7 @@ fn n5_a_watcher_of_several_servers_misses_nothing() {
         .err
         .wait_for(&format!("going on with {}", second.address));
     // Back to the first, which has come again.
-    let first = dir.serve_on(&address, &[]);
+    let first = dir.serve_on(&address, "");
     dir.add("three.png", &noise(400, 7));
     assert_eq!(client.out.next_line(), "fetched three.png (400 B)");
     second.signal(Signal::KILL);
@@ -230,67 +220,61 @@ fn n5_a_watcher_of_several_servers_misses_nothing() {
     first.wait();
     client.err.wait_for("retrying in");
     dir.add("five.png", &noise(400, 9));
-    let _first = dir.serve_on(&address, &[]);
+    let _first = dir.serve_on(&address, "");
     assert_eq!(client.out.next_line(), "fetched five.png (400 B)");
-    client.signal(Signal::INT);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(Signal::INT).assert_exit(130);
     assert_eq!(dir.files("output"), dir.files("images"));
 }
 
 #[test]
 fn t7_wrong_certificate_of_one_server_is_a_warning_and_the_next_one_is_used() {
     let dir = TestDir::with_images();
-    let good = dir.serve(&[]);
+    let good = dir.serve("");
     let other = TestDir::with_images();
-    let wrong = other.serve(&[]);
+    let wrong = other.serve("");
     let cert = dir.path("cert.pem");
     let addresses = [&wrong, &good].map(|server| format!("jtps://{}", server.address));
-    let base = [
-        &*addresses[0],
-        &addresses[1],
-        "--cert",
-        cert.to_str().unwrap(),
-    ];
+    let base = format!("{} --cert {}", addresses.join(" "), cert.display());
     let warning = format!(
         "warning: the certificate of {} is not trusted by",
         wrong.address
     );
     for (index, flags) in [
-        &[][..],
-        &["--batch", "-p", "2"],
-        &["--list"],
-        &["--quiet"],
-        &["--list", "--quiet"],
-        &["--dry-run"],
+        "",
+        "--batch -p 2",
+        "--list",
+        "--quiet",
+        "--list --quiet",
+        "--dry-run",
     ]
     .into_iter()
     .enumerate()
     {
         let out = format!("out{index}");
-        let args = [&base[..], flags, &["--out", &out]].concat();
+        let args = format!("{base} {flags} --out {out}");
         let output = dir.run(CLIENT, &args);
-        assert_eq!(output.code, Some(0), "{flags:?}: {output:?}");
+        output.assert_exit(0);
         assert_eq!(
             output.err.matches(&warning).count(),
             1,
             "{flags:?}: {output:?}"
         );
-        assert!(output.err.contains(&good.address), "{flags:?}: {output:?}");
+        output.assert_in_err(&good.address);
         if index < 2 {
             assert_eq!(dir.files(&out), dir.files("images"));
         }
     }
-    let check = dir.run(CLIENT, &[&base[..], &["--check", "--out", "out0"]].concat());
-    assert_eq!(check.code, Some(0), "{check:?}");
-    assert!(check.err.contains(&warning), "{check:?}");
+    dir.run(CLIENT, &format!("{base} --check --out out0"))
+        .assert_exit(0)
+        .assert_in_err(&warning);
 }
 
 #[test]
 fn failure_of_all_servers_is_one_line_with_each_address_and_cause() {
     let dir = TestDir::with_images();
     let other = TestDir::with_images();
-    let wrong = other.serve(&[]);
-    dir.serve(&[]).stop();
+    let wrong = other.serve("");
+    dir.serve("").stop();
     let refused = unused_address();
     let limited = FakeServer::new(|_, _, stream| {
         let _ = std::io::Write::write_all(stream, &jtpe(5, "slow down"));
@@ -299,43 +283,27 @@ fn failure_of_all_servers_is_one_line_with_each_address_and_cause() {
         let _ = std::io::Write::write_all(stream, b"HTTP/1.1 200 OK\r\n\r\n");
     });
     let tls = format!("jtps://{}", wrong.address);
-    let (limited, bad) = (limited.addr(), bad.addr());
+    let (r, l, t, b) = (&*refused, &*limited.addr(), &*tls, &*bad.addr());
     for (servers, code, words) in [
         (
-            &[&*refused, &refused][..],
+            [r, r, r],
             4,
             &[
                 "connection refused; cannot connect",
                 "is the server running?",
             ][..],
         ),
+        ([r, l, l], 4, &["connection refused", "rate limit exceeded"]),
+        ([l, l, l], 7, &["rate limit exceeded", "try later"]),
+        ([r, t, t], 5, &["connection refused", "is not trusted"]),
         (
-            &[&refused, &limited],
-            4,
-            &["connection refused", "rate limit exceeded"],
-        ),
-        (
-            &[&limited, &limited],
-            7,
-            &["rate limit exceeded", "try later"],
-        ),
-        (
-            &[&refused, &tls],
-            5,
-            &["connection refused", "is not trusted"],
-        ),
-        (
-            &[&tls, &refused, &bad],
+            [t, r, b],
             6,
             &["is not trusted", "refused", "protocol error by"],
         ),
     ] {
-        for flags in [
-            &["--retries", "0"][..],
-            &["--list", "--retries", "0"],
-            &["--check", "--retries", "0"],
-        ] {
-            let args = [servers, flags, &["--cert", "cert.pem"]].concat();
+        for flags in ["--retries 0", "--list --retries 0", "--check --retries 0"] {
+            let args = format!("{} {flags} --cert cert.pem", servers.join(" "));
             let output = dir.run(CLIENT, &args);
             output.assert_failure(code, words);
             let error = output.err.lines().last().unwrap();
@@ -347,40 +315,32 @@ fn failure_of_all_servers_is_one_line_with_each_address_and_cause() {
     }
     assert!(!dir.path("output").exists());
     // Not all of many are named.
-    let many: Vec<_> = (0..7).map(|_| &*refused).collect();
-    let output = dir.run(CLIENT, &many);
-    output.assert_failure(4, &["; and 3 more failed"]);
+    let many = format!("{refused} ").repeat(7);
+    dir.run(CLIENT, &many)
+        .assert_failure(4, &["; and 3 more failed"]);
 }
 
 #[test]
 fn pins_and_the_server_name_concern_all_servers() {
     let dir = TestDir::with_images();
-    let (first, second) = (dir.serve(&[]), dir.serve(&[]));
+    let (first, second) = (dir.serve(""), dir.serve(""));
     let names = [&first, &second].map(|server| server.address.clone());
-    let addresses = names.each_ref().map(|address| &**address);
+    let addresses = names.join(" ");
     let pin = {
-        let output = dir.run(
-            CLIENT,
-            &[
-                addresses[0],
-                "--tls",
-                "--pin",
-                &format!("sha256:{}", "0".repeat(64)),
-            ],
-        );
+        let other = format!("--tls --pin sha256:{}", "0".repeat(64));
+        let output = dir.fetch(&first, &other);
         let at = output.err.find("sha256:").unwrap();
         output.err[at..at + 71].to_owned()
     };
     first.signal(Signal::KILL);
     first.wait();
-    let args = [&addresses[..], &["--pin", &pin, "--out", "pinned"]].concat();
-    let output = dir.run(CLIENT, &args);
-    assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(
-        output.err.contains("connection refused; going on with"),
-        "{output:?}"
-    );
-    let name = ["--tls", "--server-name", "other.example"];
-    let output = dir.run(CLIENT, &[&addresses[..], &name].concat());
-    output.assert_failure(5, &["connection refused", "is for localhost"]);
+    let args = format!("{addresses} --pin {pin} --out pinned");
+    dir.run(CLIENT, &args)
+        .assert_exit(0)
+        .assert_in_err("connection refused; going on with");
+    dir.run(
+        CLIENT,
+        &format!("{addresses} --tls --server-name other.example"),
+    )
+    .assert_failure(5, &["connection refused", "is for localhost"]);
 }

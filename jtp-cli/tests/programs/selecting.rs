@@ -5,7 +5,7 @@ use std::fs;
 use jtp_core::ImageId;
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, noise};
+use crate::support::{CLIENT, FakeServer, Folder as _, TestDir, noise};
 
 /// `a.png`, `b.jpg`, `c.bmp`, and three more.
 fn gallery() -> TestDir {
@@ -17,26 +17,20 @@ fn gallery() -> TestDir {
 }
 
 fn id(dir: &TestDir, name: &str) -> String {
-    ImageId::of(&fs::read(dir.path("images").join(name)).unwrap()).to_string()
+    ImageId::of(&dir.read(format!("images/{name}"))).to_string()
 }
 
 #[test]
 fn only_selected_images_are_fetched_and_listed_in_each_mode() {
     let dir = gallery();
-    let server = dir.serve(&["--no-tls"]);
+    let server = dir.serve("--no-tls");
     let (a, d) = (id(&dir, "a.png"), id(&dir, "d.gif"));
     for (n, (flags, expected)) in [
-        (&["--include", "*.png"][..], &["a-small.png", "a.png"][..]),
+        ("--include *.png", &["a-small.png", "a.png"][..]),
+        ("--exclude *.png", &["b.jpg", "c.bmp", "d.gif", "scan.tiff"]),
+        ("--include *.png --exclude *-small.*", &["a.png"]),
         (
-            &["--exclude", "*.png"],
-            &["b.jpg", "c.bmp", "d.gif", "scan.tiff"],
-        ),
-        (
-            &["--include", "*.png", "--exclude", "*-small.*"],
-            &["a.png"],
-        ),
-        (
-            &["--exclude", "*-small.*", "--include", "a*"],
+            "--exclude *-small.* --include a*",
             &[
                 "a-small.png",
                 "a.png",
@@ -46,53 +40,35 @@ fn only_selected_images_are_fetched_and_listed_in_each_mode() {
                 "scan.tiff",
             ],
         ),
-        (
-            &["--exclude", "*", "--include", "{b,d}.*"],
-            &["b.jpg", "d.gif"],
-        ),
-        (&["--type", "jpeg,bmp"], &["b.jpg", "c.bmp"]),
-        (
-            &["--type", "JPG", "--type", "other"],
-            &["b.jpg", "scan.tiff"],
-        ),
-        (&["--type", "png", "--exclude", "a-*"], &["a.png"]),
-        (&["--get", &a, "--get", &d], &["a.png", "d.gif"]),
-        (&["--get", &a, "--type", "gif"], &[]),
-        (&["--include", "nothing"], &[]),
+        ("--exclude * --include {b,d}.*", &["b.jpg", "d.gif"]),
+        ("--type jpeg,bmp", &["b.jpg", "c.bmp"]),
+        ("--type JPG --type other", &["b.jpg", "scan.tiff"]),
+        ("--type png --exclude a-*", &["a.png"]),
+        (&format!("--get {a} --get {d}"), &["a.png", "d.gif"]),
+        (&format!("--get {a} --type gif"), &[]),
+        ("--include nothing", &[]),
     ]
     .into_iter()
     .enumerate()
     {
         let left_out = 6 - expected.len();
-        for (mode, args) in [
-            &[][..],
-            &["--batch"],
-            &["-p", "3", "-k"],
-            &["--batch", "-p", "2"],
-        ]
-        .into_iter()
-        .enumerate()
+        for (mode, args) in ["", "--batch", "-p 3 -k", "--batch -p 2"]
+            .into_iter()
+            .enumerate()
         {
             let out = format!("out{n}-{mode}");
-            let args = [flags, args, &["--out", &out]].concat();
+            let args = format!("{flags} {args} --out {out}");
             let output = dir.fetch(&server, &args);
-            assert_eq!(
-                (output.code, &*output.err),
-                (Some(0), ""),
-                "{args:?}: {output:?}"
-            );
+            output.assert_exit(0).assert_err("");
             assert_eq!(dir.names(&out), expected, "{args:?}");
             let counted = output
                 .out
                 .contains(&format!("; {left_out} left out by filter"));
             assert_eq!(counted, left_out > 0, "{args:?}: {output:?}");
-            assert!(
-                output.out.contains("; 0 already there; 0 failed"),
-                "{output:?}"
-            );
+            output.assert_in_out("; 0 already there; 0 failed");
         }
-        let listed = dir.fetch(&server, &[flags, &["--list"]].concat());
-        assert_eq!(listed.code, Some(0), "{listed:?}");
+        let listed = dir.fetch(&server, &format!("{flags} --list"));
+        listed.assert_exit(0);
         let is_reported = listed.err.contains("lists 6 images, and none is selected");
         assert_eq!(is_reported, expected.is_empty(), "{listed:?}");
         let names: Vec<_> = listed
@@ -107,41 +83,41 @@ fn only_selected_images_are_fetched_and_listed_in_each_mode() {
 #[test]
 fn an_id_that_the_server_does_not_have_is_reported_with_exit_code_3() {
     let dir = gallery();
-    let server = dir.serve(&["--no-tls"]);
+    let server = dir.serve("--no-tls");
     let known = id(&dir, "d.gif");
-    let flags = ["--get", "000000000000000F", "--get", &known];
+    let flags = format!("--get 000000000000000F --get {known}");
     let line = "failed: 000000000000000f: the server does not list it\n";
-    for args in [&[][..], &["--batch"], &["--list"]] {
-        let output = dir.fetch(&server, &[&flags, args].concat());
-        assert_eq!((output.code, &*output.err), (Some(3), line), "{output:?}");
-        assert_eq!(output.out.contains("d.gif"), args.contains(&"--list"));
+    for args in ["", "--batch", "--list"] {
+        let output = dir.fetch(&server, &format!("{flags} {args}"));
+        output.assert_exit(3).assert_err(line);
+        assert_eq!(output.out.contains("d.gif"), args.contains("--list"));
     }
-    for args in [&["--dry-run"][..], &["--check"]] {
-        let output = dir.fetch(&server, &[&flags, args].concat());
-        assert_eq!(output.code, Some(3), "{output:?}");
-        assert!(output.err.contains(line), "{output:?}");
+    for args in ["--dry-run", "--check"] {
+        dir.fetch(&server, &format!("{flags} {args}"))
+            .assert_exit(3)
+            .assert_in_err(line);
     }
     assert_eq!(dir.names("output"), ["d.gif"]);
-    let again = dir.fetch(&server, &[&flags[..], &["--batch"]].concat());
-    again.assert_summary(
+    dir.fetch(&server, &format!("{flags} --batch")).assert_summary(
         "fetched 0 images (0 B); 1 already there; 1 failed: 1 not on the server; 5 left out by filter",
     );
     // One that the server has and a pattern leaves out is no failure.
-    let output = dir.fetch(&server, &["--get", &known, "--exclude", "d.*"]);
-    assert_eq!((output.code, &*output.err), (Some(0), ""), "{output:?}");
+    dir.fetch(&server, &format!("--get {known} --exclude d.*"))
+        .assert_exit(0)
+        .assert_err("");
 }
 
 #[test]
 fn r8_a_file_whose_image_is_left_out_keeps_its_name_and_content() {
     let dir = gallery();
-    let server = dir.serve(&["--no-tls"]);
-    for (args, out) in [(&["--batch"][..], "batch"), (&[], "all")] {
+    let server = dir.serve("--no-tls");
+    for (args, out) in [("--batch", "batch"), ("", "all")] {
         // The content of b.jpg, which is left out, under the name of an image that is wanted.
-        fs::create_dir(dir.path(out)).unwrap();
+        dir.make_dir(out);
         fs::copy(dir.path("images/b.jpg"), dir.path(out).join("a.png")).unwrap();
-        let flags = ["--type", "png", "--out", out];
-        let output = dir.fetch(&server, &[&flags, args].concat());
-        assert_eq!(output.code, Some(0), "{output:?}");
+        let flags = format!("--type png --out {out}");
+        dir.fetch(&server, &format!("{flags} {args}"))
+            .assert_exit(0);
         let with_id = format!("a-{}.png", id(&dir, "a.png"));
         assert_eq!(dir.names(out), [&*with_id, "a-small.png", "a.png"]);
         let kept = fs::read(dir.path(out).join("a.png")).unwrap();
@@ -152,25 +128,23 @@ fn r8_a_file_whose_image_is_left_out_keeps_its_name_and_content() {
 #[test]
 fn limits_of_the_job_go_by_the_selected_images() {
     let dir = gallery();
-    let server = dir.serve(&["--no-tls"]);
-    let limits = ["--max-total-size", "1300", "--max-time", "1m"];
-    let small = [&limits[..], &["--type", "png"]].concat();
+    let server = dir.serve("--no-tls");
+    let limits = "--max-total-size 1300 --max-time 1m";
+    let small = format!("{limits} --type png");
     dir.fetch(&server, &small).assert_success(
         "fetched 2 images (1.27 KiB); 0 already there; 0 failed; 4 left out by filter",
     );
-    let large = [&limits[..], &["--type", "bmp", "--out", "large"]].concat();
-    let output = dir.fetch(&server, &large);
-    output.assert_failure(3, &["1300 bytes", "--max-total-size"]);
+    let large = format!("{limits} --type bmp --out large");
+    dir.fetch(&server, &large)
+        .assert_failure(3, &["1300 bytes", "--max-total-size"]);
     assert!(dir.names("large").is_empty());
 }
 
 #[test]
 fn n5_a_watching_client_fetches_only_new_images_that_are_selected() {
     let dir = gallery();
-    let server = dir.serve(&["--no-tls"]);
-    let args = ["--watch", "--include", "*.png", "--addr", &server.address];
-    let client = Process::start(dir.command(CLIENT, &args));
-    client.err.wait_for("watching");
+    let server = dir.serve("--no-tls");
+    let client = dir.watch(&server.address, "--include *.png");
     assert!(client.out.next_line().starts_with("fetched 2 images"));
     dir.add("no.jpg", &noise(400, 10));
     dir.add("new.png", &noise(400, 11));
@@ -178,8 +152,7 @@ fn n5_a_watching_client_fetches_only_new_images_that_are_selected() {
     dir.add("other.gif", &noise(400, 12));
     dir.add("newer.png", &noise(400, 13));
     assert_eq!(client.out.next_line(), "fetched newer.png (400 B)");
-    client.signal(Signal::INT);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(Signal::INT).assert_exit(130);
     assert_eq!(
         dir.names("output"),
         ["a-small.png", "a.png", "new.png", "newer.png"]
@@ -190,30 +163,27 @@ fn n5_a_watching_client_fetches_only_new_images_that_are_selected() {
 fn bad_values_are_usage_errors_that_say_what_is_expected() {
     let dir = TestDir::new();
     for (args, words) in [
-        (&["--include", "["][..], "invalid pattern"),
-        (&["--exclude", "{a,b"], "invalid pattern"),
-        (&["--include", ""], "empty"),
-        (&["--exclude", "[é]"], "ASCII"),
-        (&["--include"], "a value is required"),
+        ("--include [", "invalid pattern"),
+        ("--exclude {a,b", "invalid pattern"),
+        ("--include=", "empty"),
+        ("--exclude [é]", "ASCII"),
+        ("--include", "a value is required"),
         (
-            &["--type", "tiff"],
+            "--type tiff",
             "possible values: png, jpeg, webp, bmp, gif, other",
         ),
-        (&["--type", ""], "png"),
-        (&["--get", "abc"], "16 hexadecimal digits"),
-        (&["--get", "0x0123456789abcd"], "16 hexadecimal digits"),
-        (&["--get", "../../etc/passwd"], "16 hexadecimal digits"),
-        (
-            &["--list", "--sort", "date"],
-            "possible values: name, size, type",
-        ),
-        (&["--sort", "name"], "--list"),
-        (&["--long"], "--list"),
+        ("--type=", "png"),
+        ("--get abc", "16 hexadecimal digits"),
+        ("--get 0x0123456789abcd", "16 hexadecimal digits"),
+        ("--get ../../etc/passwd", "16 hexadecimal digits"),
+        ("--list --sort date", "possible values: name, size, type"),
+        ("--sort name", "--list"),
+        ("--long", "--list"),
     ] {
         let output = dir.run(CLIENT, args);
-        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
+        output.assert_exit(2);
         assert!(output.err.starts_with("error: "), "{args:?}: {output:?}");
-        assert!(output.err.contains(words), "{args:?}: {output:?}");
+        output.assert_in_err(words);
         assert!(!dir.path("output").exists());
     }
 }
@@ -237,8 +207,8 @@ fn hostile_names_are_matched_as_the_server_sends_them() {
         ("**", &["1", "2", "3", "4"]),
     ] {
         let include = format!("--include={pattern}");
-        let output = dir.run(CLIENT, &["--list", "--addr", &fake.addr(), &include]);
-        assert_eq!(output.code, Some(0), "{output:?}");
+        let output = fake.fetch(&dir, &format!("--list {include}"));
+        output.assert_exit(0);
         let ids: Vec<_> = output.out.lines().map(|line| &line[15..16]).collect();
         assert_eq!(ids, expected, "{pattern}");
     }
@@ -247,10 +217,10 @@ fn hostile_names_are_matched_as_the_server_sends_them() {
 #[test]
 fn list_is_sorted_and_printed_long() {
     let dir = gallery();
-    let server = dir.serve(&["--no-tls", "--compression-threshold", "0"]);
-    let names = |args: &[&str]| -> Vec<String> {
-        let output = dir.fetch(&server, &[&["--list"], args].concat());
-        assert_eq!(output.code, Some(0), "{output:?}");
+    let server = dir.serve("--no-tls --compression-threshold 0");
+    let names = |args: &str| -> Vec<String> {
+        let output = dir.fetch(&server, &format!("--list {args}"));
+        output.assert_exit(0);
         let last = |line: &str| line.rsplit("  ").next().unwrap().to_owned();
         output.out.lines().map(last).collect()
     };
@@ -262,9 +232,9 @@ fn list_is_sorted_and_printed_long() {
         "d.gif",
         "scan.tiff",
     ];
-    assert_eq!(names(&["--sort", "name"]), by_name);
+    assert_eq!(names("--sort name"), by_name);
     assert_eq!(
-        names(&["--sort", "size"]),
+        names("--sort size"),
         [
             "c.bmp",
             "b.jpg",
@@ -275,7 +245,7 @@ fn list_is_sorted_and_printed_long() {
         ]
     );
     assert_eq!(
-        names(&["--sort", "type", "--long"]),
+        names("--sort type --long"),
         [
             "c.bmp",
             "d.gif",
@@ -285,11 +255,11 @@ fn list_is_sorted_and_printed_long() {
             "scan.tiff"
         ]
     );
-    let long = dir.fetch(&server, &["--list", "--long", "--type", "bmp,jpeg"]);
+    let long = dir.fetch(&server, "--list --long --type bmp,jpeg");
     let expected = format!(
         "  1.95 KiB  JPEG  {}  b.jpg\n195.31 KiB  BMP   {}  c.bmp\n",
         id(&dir, "b.jpg"),
         id(&dir, "c.bmp")
     );
-    assert_eq!(long.out, expected);
+    long.assert_out(&expected);
 }

@@ -4,15 +4,15 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{SERVER, TestDir};
+use crate::support::{Folder as _, SERVER, TestDir};
 
 #[test]
 fn missing_images_folder_is_named_in_the_error() {
     let dir = TestDir::new();
-    let output = dir.run(SERVER, &["--images", "nowhere", "--bind", "127.0.0.1:0"]);
-    output.assert_failure(1, &["nowhere", "No such file", "--images"]);
-    fs::write(dir.path("file"), "").unwrap();
-    dir.run(SERVER, &["--images", "file", "--bind", "127.0.0.1:0"])
+    dir.run(SERVER, "--images nowhere --bind 127.0.0.1:0")
+        .assert_failure(1, &["nowhere", "No such file", "--images"]);
+    dir.write("file", "");
+    dir.run(SERVER, "--images file --bind 127.0.0.1:0")
         .assert_failure(1, &["file", "Not a directory"]);
 }
 
@@ -21,36 +21,30 @@ fn bind_errors_are_reported_before_images_are_read() {
     let dir = TestDir::with_images();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let output = dir.run(SERVER, &["--bind", &address]);
-    output.assert_failure(1, &[&address, "in use", "--bind"]);
-    dir.run(SERVER, &["--bind", "192.0.2.1:0"])
+    dir.run(SERVER, &["--bind", &address])
+        .assert_failure(1, &[&address, "in use", "--bind"]);
+    dir.run(SERVER, "--bind 192.0.2.1:0")
         .assert_failure(1, &["not an address of this machine"]);
-    dir.run(SERVER, &["--bind", "nohost.invalid:0"])
+    dir.run(SERVER, "--bind nohost.invalid:0")
         .assert_failure(1, &["nohost.invalid", "--bind"]);
 }
 
 #[test]
 fn certificate_and_key_are_created_once_and_kept() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
+    let server = dir.serve("");
     let mode = fs::metadata(dir.path("key.pem"))
         .unwrap()
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
-    let created = (
-        fs::read(dir.path("cert.pem")).unwrap(),
-        fs::read(dir.path("key.pem")).unwrap(),
-    );
-    assert_eq!(server.stop().code, Some(0));
-    dir.serve(&[]).stop();
-    let kept = (
-        fs::read(dir.path("cert.pem")).unwrap(),
-        fs::read(dir.path("key.pem")).unwrap(),
-    );
+    let created = (dir.read("cert.pem"), dir.read("key.pem"));
+    server.stop().assert_exit(0);
+    dir.serve("").stop();
+    let kept = (dir.read("cert.pem"), dir.read("key.pem"));
     assert_eq!(created, kept);
     let plain = TestDir::with_images();
-    plain.serve(&["--no-tls"]).stop();
+    plain.serve("--no-tls").stop();
     assert!(
         !plain.path("cert.pem").exists(),
         "plain TCP needs no certificate"
@@ -60,22 +54,22 @@ fn certificate_and_key_are_created_once_and_kept() {
 #[test]
 fn malformed_or_missing_certificate_and_key_are_named() {
     let dir = TestDir::with_images();
-    let run = |args: &[&str]| dir.run(SERVER, &[&["--bind", "127.0.0.1:0"], args].concat());
-    fs::write(dir.path("cert.pem"), "no certificate").unwrap();
-    run(&[]).assert_failure(1, &["cert.pem exists", "key.pem is missing"]);
-    fs::write(dir.path("key.pem"), "no key").unwrap();
-    run(&[]).assert_failure(1, &["cert.pem does not contain a certificate"]);
-    run(&["--cert", "nowhere/c.pem", "--key", "nowhere/k.pem"])
+    let run = |args: &str| dir.run(SERVER, &format!("--bind 127.0.0.1:0 {args}"));
+    dir.write("cert.pem", "no certificate");
+    run("").assert_failure(1, &["cert.pem exists", "key.pem is missing"]);
+    dir.write("key.pem", "no key");
+    run("").assert_failure(1, &["cert.pem does not contain a certificate"]);
+    run("--cert nowhere/c.pem --key nowhere/k.pem")
         .assert_failure(1, &["nowhere/k.pem", "--no-tls"]);
-    run(&["--cert", "images", "--key", "key.pem"]).assert_failure(1, &["cannot read images"]);
+    run("--cert images --key key.pem").assert_failure(1, &["cannot read images"]);
 }
 
 #[test]
 fn only_and_compression_options_apply() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--only", ".BMP", "--compression-threshold", "0"]);
-    let listed = dir.fetch(&server, &["--list"]);
-    assert_eq!(listed.code, Some(0));
+    let server = dir.serve("--only .BMP --compression-threshold 0");
+    let listed = dir.fetch(&server, "--list");
+    listed.assert_exit(0);
     let words: Vec<_> = listed.out.split_whitespace().collect();
     assert_eq!(words[1..], ["200002", "BMP", "c.bmp"], "{listed:?}");
 }
@@ -84,10 +78,10 @@ fn only_and_compression_options_apply() {
 fn startup_log_names_images_address_and_transport() {
     let dir = TestDir::with_images();
     for (args, transport) in [
-        (&[][..], "TLS, and plain TCP from this machine"),
-        (&["--no-tls"], "plain TCP"),
-        (&["--require-tls"], "TLS"),
-        (&["--allow-plain"], "TLS and plain TCP"),
+        ("", "TLS, and plain TCP from this machine"),
+        ("--no-tls", "plain TCP"),
+        ("--require-tls", "TLS"),
+        ("--allow-plain", "TLS and plain TCP"),
     ] {
         let server = dir.serve(args);
         let line = server.err.wait_for("sharing");

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{CLIENT, Process, ProcessOutput, SERVER, TestDir, noise};
+use crate::support::{CLIENT, Output, Process, SERVER, TestDir, noise};
 
 /// A socket that receives a service's notifications.
 struct NotifySocket(UnixDatagram);
@@ -78,7 +78,7 @@ fn readiness_and_stop_are_notified() {
         "{stopping:?}"
     );
     drop(peer);
-    assert_eq!(server.wait().code, Some(0));
+    server.wait().assert_exit(0);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn reload_is_notified_from_its_begin_to_its_end() {
         }
         server.signal(rustix::process::Signal::TERM);
         socket.wait_for("STOPPING=1");
-        assert_eq!(server.wait().code, Some(0));
+        server.wait().assert_exit(0);
     }
 }
 
@@ -128,7 +128,7 @@ fn long_first_scan_reports_progress_and_extends_the_start_timeout() {
     );
     server.signal(rustix::process::Signal::TERM);
     socket.wait_for("STOPPING=1");
-    assert_eq!(server.wait().code, Some(0));
+    server.wait().assert_exit(0);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn unreachable_notify_socket_does_not_stop_the_server() {
     let server = Process::start(command_with_notify(&dir, &[]));
     assert!(server.out.next_line().starts_with("listening on "));
     let output = server.stop();
-    assert_eq!(output.code, Some(0));
+    output.assert_exit(0);
     let warnings = output.err.matches("cannot notify").count();
     assert_eq!(warnings, 1, "{output:?}");
 }
@@ -180,15 +180,14 @@ fn passed_tcp_listener_is_used_in_place_of_bind() {
         let mut server = start_with_socket(&dir, listener.into(), 1, &args);
         assert_eq!(server.out.next_line(), format!("listening on {address}"));
         server.address = address;
-        let fetched = dir.fetch(&server, &[]);
-        assert_eq!(fetched.code, Some(0), "{fetched:?}");
+        dir.fetch(&server, "").assert_exit(0);
         let mut early = early;
         early.write_all(&[1, 0]).unwrap();
         let mut header = [0; 4];
         std::io::Read::read_exact(&mut early, &mut header).unwrap();
         assert_eq!(&header, b"JTPL");
         drop(early);
-        assert_eq!(server.stop().code, Some(0));
+        server.stop().assert_exit(0);
     }
 }
 
@@ -210,9 +209,7 @@ fn passed_sockets_of_another_kind_or_number_are_an_error() {
         (file, 1, not_tcp),
     ] {
         let server = start_with_socket(&dir, socket, count, &["--no-tls"]);
-        let output = server.wait();
-        output.assert_failure(1, words);
-        assert_eq!(output.out, "");
+        server.wait().assert_failure(1, words).assert_out("");
     }
 }
 
@@ -220,7 +217,7 @@ fn passed_sockets_of_another_kind_or_number_are_an_error() {
 fn sockets_for_another_process_are_ignored() {
     let dir = TestDir::with_images();
     for (fds, pid) in [("1", Some("1")), ("1", None), ("0", Some("1")), ("x", None)] {
-        let mut command = dir.command(SERVER, &["--no-tls", "--bind", "127.0.0.1:0"]);
+        let mut command = dir.command(SERVER, "--no-tls --bind 127.0.0.1:0");
         command.env("LISTEN_FDS", fds);
         if let Some(pid) = pid {
             command.env("LISTEN_PID", pid);
@@ -228,7 +225,7 @@ fn sockets_for_another_process_are_ignored() {
         let server = Process::start(command);
         let line = server.out.next_line();
         assert!(line.starts_with("listening on 127.0.0.1:"), "{line}");
-        assert_eq!(server.stop().code, Some(0));
+        server.stop().assert_exit(0);
     }
 }
 
@@ -248,7 +245,7 @@ fn cache_directory_of_the_service_is_the_default_cache_folder() {
         command.env("CACHE_DIRECTORY", folders);
         let server = Process::start(command);
         assert!(server.out.next_line().starts_with("listening on"));
-        assert_eq!(server.stop().code, Some(0));
+        server.stop().assert_exit(0);
         assert!(index(folder), "{folder}");
         let _ = fs::remove_dir_all(dir.path("service"));
     }
@@ -275,9 +272,9 @@ fn units(dir: &TestDir) -> Vec<String> {
     installed.to_vec()
 }
 
-fn systemd_analyze(args: &[&str]) -> Option<ProcessOutput> {
+fn systemd_analyze(args: &[&str]) -> Option<Output> {
     match Command::new("systemd-analyze").args(args).output() {
-        Ok(output) => Some(ProcessOutput::new(output)),
+        Ok(output) => Some(Output::new(output)),
         Err(_) => {
             eprintln!("systemd-analyze is not at hand: the units are not checked");
             None
@@ -301,7 +298,7 @@ fn units_are_valid() {
         .filter(|line| line.contains("jtp-") || line.contains(SERVER))
         .collect();
     assert!(own.is_empty(), "{output:?}");
-    assert_eq!(output.code, Some(0), "{output:?}");
+    output.assert_exit(0);
 }
 
 #[test]
@@ -316,7 +313,7 @@ fn units_are_confined() {
         let Some(output) = systemd_analyze(&args) else {
             return;
         };
-        assert_eq!(output.code, Some(0), "{unit}: {output:?}");
+        output.assert_exit(0);
     }
 }
 
@@ -341,7 +338,6 @@ fn units_start_the_programs_with_valid_options() {
             .replace("%i", "photos");
         let args: Vec<_> = args.split(' ').skip(1).chain(["--version"]).collect();
         // Everything before --version is parsed first.
-        let output = dir.run(program, &args);
-        assert_eq!(output.code, Some(0), "{output:?}");
+        dir.run(program, &args).assert_exit(0);
     }
 }

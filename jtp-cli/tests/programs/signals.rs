@@ -12,19 +12,18 @@ use rustix::process::Signal;
 
 use crate::progress::stalling_server;
 use crate::support::{
-    CLIENT, FakeServer, Process, SERVER, TestDir, list_response, noise, varint, wait_until,
+    CLIENT, FakeServer, Folder as _, Process, SERVER, TestDir, list_response, noise, varint,
+    wait_until,
 };
 
 #[test]
 fn s16_server_exits_0_on_sigint_and_sigterm() {
     let dir = TestDir::with_images();
     for signal in [Signal::INT, Signal::TERM] {
-        let server = dir.serve(&[]);
+        let server = dir.serve("");
         let idle = TcpStream::connect(&server.address).unwrap();
         server.signal(signal);
-        let output = server.wait();
-        assert_eq!(output.code, Some(0), "{output:?}");
-        assert!(output.err.contains("stopped"), "{output:?}");
+        server.wait().assert_exit(0).assert_in_err("stopped");
         drop(idle);
     }
 }
@@ -35,7 +34,7 @@ fn s16_requests_in_progress_finish_unless_a_second_signal_arrives() {
     let image = noise(30 << 20, 1);
     dir.add("a.png", &image);
     for graceful in [true, false] {
-        let server = dir.serve(&["--no-tls"]);
+        let server = dir.serve("--no-tls");
         let mut peer = TcpStream::connect(&server.address).unwrap();
         peer.write_all(&[5, 0]).unwrap();
         let mut header = [0; 4];
@@ -50,10 +49,9 @@ fn s16_requests_in_progress_finish_unless_a_second_signal_arrives() {
                 rest.ends_with(&image[image.len() - 100..]),
                 "the response is incomplete"
             );
-            assert_eq!(server.wait().code, Some(0));
+            server.wait().assert_exit(0);
         } else {
-            server.signal(Signal::TERM);
-            assert_eq!(server.wait().code, Some(1));
+            server.end(Signal::TERM).assert_exit(1);
         }
     }
 }
@@ -79,15 +77,15 @@ fn interrupted_client_leaves_no_partial_file_and_exits_130() {
         let _ = stream.read(&mut [0]);
     });
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let client = Process::start(dir.command(CLIENT, &["--addr", &fake.addr()]));
+        let client = dir.client(&fake.addr(), "");
         wait_until("a hidden temporary file", || {
             let names = dir.names("output");
             names.iter().any(|name| name.ends_with(".part"))
         });
         client.signal(signal);
         let output = client.wait();
-        assert_eq!(output.code, Some(130), "{output:?}");
-        assert_eq!(output.err, "");
+        output.assert_exit(130);
+        output.assert_err("");
         output.assert_summary("fetched 0 images (0 B); 0 already there; 0 failed; 1 not fetched");
         assert_eq!(dir.names("output"), [""; 0]);
     }
@@ -115,13 +113,13 @@ fn killed_client_leaves_no_visible_file_and_the_next_run_cleans_up() {
             _ => drop(stream.write_all(&[head, image.clone()].concat())),
         }
     });
-    let client = Process::start(dir.command(CLIENT, &["--addr", &fake.addr()]));
+    let client = dir.client(&fake.addr(), "");
     wait_until("a hidden temporary file", || {
         let names = dir.names("output");
         names.iter().any(|name| name.ends_with(".part"))
     });
     client.signal(Signal::KILL);
-    assert_eq!(client.wait().code, None);
+    client.wait().assert_exit(-9);
     assert!(dir.names("output").iter().all(|name| name.starts_with('.')));
     let output = dir.run(CLIENT, &["--addr", &fake.addr(), "--batch"]);
     output.assert_success("fetched 1 image (2.00 MiB); 0 already there; 0 failed");
@@ -147,20 +145,18 @@ fn hangup_and_interrupt_stay_ignored_as_under_nohup_and_termination_does_not() {
     client.signal(Signal::HUP);
     client.signal(Signal::INT);
     go_on.send(()).unwrap();
-    let output = client.wait();
-    assert_eq!(output.code, Some(0), "{output:?}");
+    client.wait().assert_exit(0);
 
     let client = Process::start(after("trap '' HUP INT TERM", &dir, CLIENT, &args));
     client.out.wait_for("start");
-    client.signal(Signal::TERM);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(Signal::TERM).assert_exit(130);
     let args = ["--bind", "127.0.0.1:0", "--no-tls"];
     let server = Process::start(after("trap '' INT TERM", &dir, SERVER, &args));
     server.out.wait_for("listening");
     server.signal(Signal::INT);
     server.signal(Signal::TERM);
     // Two signals that count would lead to the code 1.
-    assert_eq!(server.wait().code, Some(0));
+    server.wait().assert_exit(0);
 }
 
 #[test]
@@ -178,9 +174,9 @@ fn signals_that_were_blocked_at_the_start_end_the_programs() {
         let client = Process::start(dir.command("env", &[&blocked[..], &args].concat()));
         client.out.wait_for("watching");
         client.signal(signal);
-        assert_eq!(client.wait().code, Some(130));
+        client.wait().assert_exit(130);
         server.signal(signal);
-        assert_eq!(server.wait().code, Some(0));
+        server.wait().assert_exit(0);
     }
 }
 
@@ -198,7 +194,7 @@ fn blocked_client(dir: &TestDir, address: &str) -> std::process::Child {
 fn add_many_images(dir: &TestDir) {
     for number in 0..1000_u32 {
         let name = format!("{number}-{}.png", "x".repeat(150));
-        std::fs::write(dir.path("images").join(name), number.to_be_bytes()).unwrap();
+        dir.write(format!("images/{name}"), number.to_be_bytes());
     }
 }
 
@@ -206,7 +202,7 @@ fn add_many_images(dir: &TestDir) {
 fn a_second_signal_ends_a_client_that_is_blocked() {
     let dir = TestDir::new();
     add_many_images(&dir);
-    let server = dir.serve(&["--no-tls"]);
+    let server = dir.serve("--no-tls");
     let mut client = blocked_client(&dir, &server.address);
     let pid = rustix::process::Pid::from_child(&client);
     let begun = Instant::now();
@@ -221,7 +217,7 @@ fn a_second_signal_ends_a_client_that_is_blocked() {
 fn one_signal_ends_a_client_that_is_blocked_after_5_s() {
     let dir = TestDir::new();
     add_many_images(&dir);
-    let server = dir.serve(&["--no-tls"]);
+    let server = dir.serve("--no-tls");
     let mut client = blocked_client(&dir, &server.address);
     let pid = rustix::process::Pid::from_child(&client);
     let begun = Instant::now();
@@ -235,8 +231,7 @@ fn a_client_that_was_stopped_for_longer_than_its_timeout_goes_on() {
     let dir = TestDir::new();
     let (go_on, receiver) = mpsc::channel();
     let fake = stalling_server(4 << 20, receiver);
-    let args = ["--addr", &*fake.addr(), "--timeout", "3"];
-    let client = Process::start(dir.command(CLIENT, &args));
+    let client = dir.client(&fake.addr(), "--timeout 3");
     go_on.send(()).unwrap();
     wait_until("a hidden temporary file", || {
         let names = dir.names("output");
@@ -248,7 +243,7 @@ fn a_client_that_was_stopped_for_longer_than_its_timeout_goes_on() {
     thread::sleep(Duration::from_secs(4));
     client.signal(Signal::CONT);
     let output = client.wait();
-    assert_eq!((output.code, &*output.err), (Some(0), ""), "{output:?}");
+    output.assert_exit(0).assert_err("");
     assert_eq!(dir.names("output"), ["large.png"]);
 }
 
@@ -276,7 +271,5 @@ fn a_server_that_is_the_first_process_of_a_container_ends_at_sigterm() {
     let server = children.trim().parse().unwrap();
     let server = rustix::process::Pid::from_raw(server).unwrap();
     rustix::process::kill_process(server, Signal::TERM).unwrap();
-    let output = container.wait();
-    assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(output.err.contains("stopped"), "{output:?}");
+    container.wait().assert_exit(0).assert_in_err("stopped");
 }

@@ -2,26 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use jtp_core::ImageId;
-pub(crate) use jtp_kit::{noise, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+pub(crate) use jtp_kit::{Args, Folder, Output, Process, noise, wait_until};
 
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_server");
 pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_client");
 
-/// The timeout of every wait.
-const TIMEOUT: Duration = Duration::from_secs(60);
-
 /// A temporary working folder with a subfolder `images`.
 pub(crate) struct TestDir(tempfile::TempDir);
+
+impl Deref for TestDir {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        self.0.path()
+    }
+}
 
 impl TestDir {
     pub(crate) fn new() -> TestDir {
@@ -68,10 +71,10 @@ impl TestDir {
         }
     }
 
-    pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, program: &str, args: &(impl Args + ?Sized)) -> Command {
         let mut command = Command::new(program);
         command
-            .args(args)
+            .args(args.list())
             .current_dir(self.0.path())
             .stdin(Stdio::null());
         command.env_remove("RUST_LOG").env_remove("SSL_CERT_FILE");
@@ -83,33 +86,42 @@ impl TestDir {
     }
 
     /// Runs a program until it exits.
-    pub(crate) fn run(&self, program: &str, args: &[&str]) -> ProcessOutput {
-        ProcessOutput::of(&mut self.command(program, args))
+    pub(crate) fn run(&self, program: &str, args: &(impl Args + ?Sized)) -> Output {
+        Output::of(&mut self.command(program, args))
     }
 
     /// Starts a server on a free port of 127.0.0.1, and waits until it listens.
-    pub(crate) fn serve(&self, args: &[&str]) -> Process {
+    pub(crate) fn serve(&self, args: &(impl Args + ?Sized)) -> Process {
         self.serve_on("127.0.0.1:0", args)
     }
 
-    pub(crate) fn serve_on(&self, bind: &str, args: &[&str]) -> Process {
-        let args = [&["--bind", bind], args].concat();
-        Process::listening(self.command(SERVER, &args))
+    pub(crate) fn serve_on(&self, bind: &str, args: &(impl Args + ?Sized)) -> Process {
+        Process::listening(self.server_command(bind, args))
     }
 
-    /// Starts a server on a free port in a subfolder.
-    pub(crate) fn serve_in(&self, folder: &str, args: &[&str]) -> Process {
-        let args = [&["--bind", "127.0.0.1:0"], args].concat();
-        let mut command = self.command(SERVER, &args);
-        command.current_dir(self.path(folder));
-        Process::listening(command)
+    pub(crate) fn server_command(&self, bind: &str, args: &(impl Args + ?Sized)) -> Command {
+        self.command(SERVER, &[&["--bind", bind], &args.list()[..]].concat())
     }
+
     /// Runs the client against a server.
-    pub(crate) fn fetch(&self, server: &Process, args: &[&str]) -> ProcessOutput {
-        self.run(
-            CLIENT,
-            &[&["--addr", server.address.as_str()], args].concat(),
-        )
+    pub(crate) fn fetch(&self, server: &Process, args: &(impl Args + ?Sized)) -> Output {
+        Output::of(&mut self.client_command(&server.address, args))
+    }
+
+    pub(crate) fn client_command(&self, addr: &str, args: &(impl Args + ?Sized)) -> Command {
+        self.command(CLIENT, &[&["--addr", addr], &args.list()[..]].concat())
+    }
+
+    /// Starts a client.
+    pub(crate) fn client(&self, addr: &str, args: &(impl Args + ?Sized)) -> Process {
+        Process::start(self.client_command(addr, args))
+    }
+
+    /// Starts a client, and waits until it watches.
+    pub(crate) fn watch(&self, addr: &str, args: &(impl Args + ?Sized)) -> Process {
+        let client = self.client(addr, &[&["--watch"], &args.list()[..]].concat());
+        client.err.wait_for("watching");
+        client
     }
 
     /// The files of a folder, including hidden ones, with the IDs of their contents, sorted; none if it is missing.
@@ -163,11 +175,6 @@ pub(crate) fn tree(folder: &Path) -> Tree {
     found
 }
 
-pub(crate) fn set_mode(path: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
 /// Copies a program to be run by this test. Another process writes it: a process that another test starts meanwhile would
 /// inherit a descriptor of this one that is open for writing, and the copy could not be run (ETXTBSY).
 pub(crate) fn copy_program(from: &Path, to: &Path) {
@@ -180,180 +187,55 @@ fn is_lock(name: &str) -> bool {
     name.starts_with(".jtp-") && name.ends_with(".lock")
 }
 
-/// The exit code and output of a program.
-#[derive(Debug)]
-pub(crate) struct ProcessOutput {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
+/// The summary of a client that fetches all of [`TestDir::with_images`].
+pub(crate) const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+
+/// The key in a text, as in `sha256:…`.
+pub(crate) fn key_in(text: &str) -> &str {
+    let start = text.find("sha256:").unwrap();
+    &text[start..start + "sha256:".len() + 64]
 }
 
-impl ProcessOutput {
-    pub(crate) fn of(command: &mut Command) -> ProcessOutput {
-        ProcessOutput::new(command.output().unwrap())
-    }
+/// The key that a server logs at its start.
+pub(crate) fn key_of(server: &Process) -> String {
+    key_in(&server.err.wait_for("the server's key is ")).to_owned()
+}
 
-    pub(crate) fn new(output: Output) -> ProcessOutput {
-        ProcessOutput {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
+/// A temporary file system of this size on a folder, which is created, until this is dropped. `None` if nothing can be
+/// mounted here.
+#[cfg(target_os = "linux")]
+pub(crate) struct Disk<'a>(&'a Path);
+
+#[cfg(target_os = "linux")]
+impl Disk<'_> {
+    pub(crate) fn mount<'a>(path: &'a Path, size: &str) -> Option<Disk<'a>> {
+        use rustix::mount::{MountFlags, mount};
+        path.make_dir("");
+        let size = std::ffi::CString::new(format!("size={size}")).unwrap();
+        if mount("tmpfs", path, "tmpfs", MountFlags::empty(), &*size).is_err() {
+            eprintln!("skipped: cannot mount a tmpfs");
+            return None;
         }
-    }
-
-    /// Asserts success, this summary, and no output on stderr.
-    #[track_caller]
-    pub(crate) fn assert_success(&self, last_line: &str) {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.assert_summary(last_line);
-        assert_eq!(self.err, "", "{self:?}");
-    }
-
-    /// Asserts success, and no output on stderr.
-    #[track_caller]
-    pub(crate) fn assert_no_error(&self) {
-        assert_eq!((self.code, &*self.err), (Some(0), ""), "{self:?}");
-    }
-
-    /// Asserts the last line on stdout, ignoring the time.
-    #[track_caller]
-    pub(crate) fn assert_summary(&self, last_line: &str) {
-        let line = self.out.lines().last().unwrap_or_default();
-        let (fetched, rest) = line.split_once(" in ").unwrap_or((line, ""));
-        let line = format!("{fetched}; {}", rest.split_once("; ").unwrap_or_default().1);
-        assert_eq!(line, last_line, "{self:?}");
-    }
-
-    /// Asserts this exit code, and one error line on stderr that contains all of `words`.
-    #[track_caller]
-    pub(crate) fn assert_failure(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        let errors: Vec<_> = self
-            .err
-            .lines()
-            .filter(|line| line.starts_with("error: "))
-            .collect();
-        assert_eq!(errors.len(), 1, "{self:?}");
-        for word in words {
-            assert!(errors[0].contains(word), "{word} is not in {self:?}");
-        }
-        assert!(!self.err.contains("panicked"), "{self:?}");
+        Some(Disk(path))
     }
 }
 
-/// The lines of a stream, read on a thread.
-pub(crate) struct Lines(Receiver<String>);
-
-impl Lines {
-    fn of(stream: impl Read + Send + 'static) -> Lines {
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Lines(receiver)
-    }
-
-    #[track_caller]
-    pub(crate) fn next_line(&self) -> String {
-        self.0
-            .recv_timeout(TIMEOUT)
-            .unwrap_or_else(|error| format!("no line: {error}"))
-    }
-
-    /// Reads until a line contains `word`, and returns that line.
-    #[track_caller]
-    pub(crate) fn wait_for(&self, word: &str) -> String {
-        loop {
-            let line = self
-                .0
-                .recv_timeout(TIMEOUT)
-                .unwrap_or_else(|error| panic!("no {word}: {error}"));
-            if line.contains(word) {
-                return line;
-            }
-        }
-    }
-
-    fn rest(&self) -> String {
-        self.0.iter().map(|line| line + "\n").collect()
-    }
-}
-
-/// A running process. It is killed when dropped.
-pub(crate) struct Process {
-    child: Child,
-    pub(crate) out: Lines,
-    pub(crate) err: Lines,
-    pub(crate) address: String,
-}
-
-impl Process {
-    pub(crate) fn start(mut command: Command) -> Process {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let out = Lines::of(child.stdout.take().unwrap());
-        let err = Lines::of(child.stderr.take().unwrap());
-        Process {
-            child,
-            out,
-            err,
-            address: String::new(),
-        }
-    }
-
-    /// Starts a server, and waits until it listens.
-    pub(crate) fn listening(command: Command) -> Process {
-        let mut server = Process::start(command);
-        let line = server.out.next_line();
-        let address = line
-            .strip_prefix("listening on ")
-            .unwrap_or_else(|| panic!("{line}"));
-        server.address = address.to_owned();
-        server
-    }
-
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Waits for the exit. Returns the output that was not read yet.
-    pub(crate) fn wait(mut self) -> ProcessOutput {
-        let until = Instant::now() + TIMEOUT;
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < until, "the process does not exit");
-            thread::sleep(Duration::from_millis(5));
-        }
-        let code = self.child.wait().unwrap().code();
-        ProcessOutput {
-            code,
-            out: self.out.rest(),
-            err: self.err.rest(),
-        }
-    }
-
-    pub(crate) fn stop(self) -> ProcessOutput {
-        self.signal(Signal::TERM);
-        self.wait()
-    }
-}
-
-impl Drop for Process {
+#[cfg(target_os = "linux")]
+impl Drop for Disk<'_> {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
     }
+}
+
+/// The response to a request for images of this type.
+pub(crate) fn images_response(request: u8, packets: &[Vec<u8>]) -> Vec<u8> {
+    let head = match request {
+        0 => b"JTPD",
+        2 => b"JTPB",
+        _ => b"JTPG",
+    };
+    let count = u8::try_from(packets.len()).unwrap();
+    [&head[..], &[count], &packets.concat()].concat()
 }
 
 /// A fake server. It reads one request per connection with a single read, and calls `answer` with the number of the
@@ -389,18 +271,7 @@ impl FakeServer {
         FakeServer::new(move |_, request, stream| {
             let response = match request {
                 1 => list.clone(),
-                0 => [
-                    b"JTPD".as_slice(),
-                    &[u8::try_from(packets.len()).unwrap()],
-                    &packets.concat(),
-                ]
-                .concat(),
-                _ => [
-                    b"JTPG".as_slice(),
-                    &[u8::try_from(packets.len()).unwrap()],
-                    &packets.concat(),
-                ]
-                .concat(),
+                _ => images_response(request, &packets),
             };
             let _ = stream.write_all(&response);
         })
@@ -408,6 +279,11 @@ impl FakeServer {
 
     pub(crate) fn addr(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Runs a client.
+    pub(crate) fn fetch(&self, dir: &TestDir, args: &(impl Args + ?Sized)) -> Output {
+        Output::of(&mut dir.client_command(&self.addr(), args))
     }
 }
 

@@ -85,10 +85,10 @@ fn small_images() -> Option<TestDir> {
 #[test]
 fn the_client_calls_each_function_at_most_once_for_each_small_image() {
     let Some(dir) = small_images() else { return };
-    let server = dir.serve(&[]);
-    let strace = ["-f", "-qq", "-c", "-o", "calls", CLIENT, "--addr"];
-    let output = dir.run("strace", &[&strace[..], &[&server.address]].concat());
-    assert_eq!(output.code, Some(0), "{output:?}");
+    let server = dir.serve("");
+    let strace = format!("-f -qq -c -o calls {CLIENT} --addr {}", server.address);
+    let output = dir.run("strace", &strace);
+    output.assert_exit(0);
     assert_eq!(dir.files("output"), dir.files("images"));
     let calls = Calls::read(&dir.path("calls"));
     // The last two are for its record in the index: an exact mtime, and the file's state after the rename.
@@ -111,16 +111,15 @@ fn the_client_calls_each_function_at_most_once_for_each_small_image() {
 fn server_calls(dir: &TestDir, fetches: usize) -> Calls {
     let log = format!("calls-{fetches}");
     // With -D the process is the server, which ends with the test, and not strace.
-    let mut command = dir.command("strace", &["-D", "-f", "-qq", "-c", "-o", &log, SERVER]);
+    let mut command = dir.command("strace", &format!("-D -f -qq -c -o {log} {}", SERVER));
     command.args(["--bind", "127.0.0.1:0", "--no-watch"]);
     let server = Process::listening(command);
     for n in 0..fetches {
         let out = format!("output-{fetches}-{n}");
-        let output = dir.fetch(&server, &["--out", &out]);
-        assert_eq!(output.code, Some(0), "{output:?}");
+        dir.fetch(&server, &format!("--out {out}")).assert_exit(0);
         assert_eq!(dir.files(&out), dir.files("images"));
     }
-    assert_eq!(server.stop().code, Some(0));
+    server.stop().assert_exit(0);
     let path = dir.path(&log);
     // The last line is written at once with the others.
     wait_until("the summary of strace", || {

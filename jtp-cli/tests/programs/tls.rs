@@ -1,6 +1,5 @@
 //! TLS and plain TCP, and clients that use the wrong one.
 
-use std::fs;
 use std::io::Read;
 use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
@@ -13,71 +12,65 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 
-use crate::support::{CLIENT, TestDir};
-
-const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+use crate::support::{ALL, CLIENT, Folder as _, TestDir};
 
 #[test]
 fn t2_default_server_accepts_plain_and_tls() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
-    dir.fetch(&server, &[]).assert_success(ALL);
+    let server = dir.serve("");
+    dir.fetch(&server, "").assert_success(ALL);
     assert_eq!(dir.files("images"), dir.files("output"));
-    dir.fetch(&server, &["--tls", "--out", "by-tls"])
-        .assert_success(ALL);
+    dir.fetch(&server, "--tls --out by-tls").assert_success(ALL);
     assert_eq!(dir.files("images"), dir.files("by-tls"));
-    let by_address = dir.fetch(
-        &server,
-        &["--tls", "--server-name", "127.0.0.1", "--out", "by-address"],
-    );
-    by_address.assert_success(ALL);
+    dir.fetch(&server, "--tls --server-name 127.0.0.1 --out by-address")
+        .assert_success(ALL);
     // The last option wins.
-    dir.fetch(&server, &["--tls", "--plain", "--tls", "--cert", "nowhere"])
+    dir.fetch(&server, "--tls --plain --tls --cert nowhere")
         .assert_failure(5, &["nowhere"]);
-    dir.fetch(&server, &["--tls", "--plain", "--cert", "nowhere"])
+    dir.fetch(&server, "--tls --plain --cert nowhere")
         .assert_success(ALL);
 }
 
 #[test]
 fn t2_plain_client_of_a_tls_server_is_pointed_to_tls_flag() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--require-tls"]);
-    dir.fetch(&server, &[])
+    let server = dir.serve("--require-tls");
+    dir.fetch(&server, "")
         .assert_failure(5, &[&server.address, "requires TLS; use --tls"]);
     assert!(!dir.path("output").exists());
-    dir.fetch(&server, &["--tls"]).assert_success(ALL);
+    dir.fetch(&server, "--tls").assert_success(ALL);
 }
 
 #[test]
 fn t2_tls_client_of_a_plain_server_is_pointed_to_plain_flag() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--plain"]);
+    let server = dir.serve("--plain");
     // With an explicit certificate, because a machine without root certificates would fail earlier.
     let other = TestDir::with_images();
-    other.serve(&[]).stop();
+    other.serve("").stop();
     let cert = other.path("cert.pem");
     let args = ["--tls", "--cert", cert.to_str().unwrap()];
     dir.fetch(&server, &args)
         .assert_failure(5, &[&server.address, "does not speak TLS; use --plain"]);
-    dir.fetch(&server, &[]).assert_success(ALL);
+    dir.fetch(&server, "").assert_success(ALL);
 }
 
 #[test]
 fn t1_certificates_are_verified() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
+    let server = dir.serve("");
     let other = TestDir::with_images();
-    other.serve(&[]).stop();
+    other.serve("").stop();
     let wrong_cert = other.path("cert.pem");
     let args = ["--tls", "--cert", wrong_cert.to_str().unwrap()];
     dir.fetch(&server, &args)
         .assert_failure(5, &["certificate of", &server.address]);
-    dir.fetch(&server, &["--tls", "--server-name", "pictures.example"])
+    dir.fetch(&server, "--tls --server-name pictures.example")
         .assert_failure(5, &["is for localhost", "--server-name"]);
     dir.fetch(&server, &["--tls", "--server-name", "no name"])
         .assert_failure(5, &["--server-name"]);
-    fs::write(dir.path("broken.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
-    dir.fetch(&server, &["--tls", "--cert", "broken.pem"])
+    dir.write("broken.pem", "-----BEGIN CERTIFICATE-----\n");
+    dir.fetch(&server, "--tls --cert broken.pem")
         .assert_failure(5, &["broken.pem"]);
     // Without a file the client uses the system's roots, which do not contain this server's certificate.
     let away = TestDir::new();
@@ -89,7 +82,7 @@ fn t1_certificates_are_verified() {
 
 /// The certificate of the program `server`, in a configuration that requires client certificates.
 fn requiring_client_certificates(dir: &TestDir) -> rustls::ServerConfig {
-    dir.serve(&[]).stop();
+    dir.serve("").stop();
     let chain = read_certificates(&dir.path("cert.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(dir.path("key.pem")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
@@ -126,7 +119,7 @@ fn a_server_that_requires_a_client_certificate_exits_5_without_retries() {
             let _ = stream.read_to_end(&mut Vec::new());
         }
     });
-    dir.run(CLIENT, &["--tls", "--addr", &address])
+    dir.run(CLIENT, &format!("--tls --addr {address}"))
         .assert_failure(
             5,
             &[

@@ -7,22 +7,10 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, Process, ProcessOutput, SERVER, TestDir, noise, tree, wait_until};
-
-fn write(dir: &TestDir, path: &str, seed: u64) {
-    let path = dir.path("images").join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, noise(2_000, seed)).unwrap();
-}
-
-/// The key that a server prints at its start.
-fn key_of(server: &Process) -> String {
-    let line = server.err.wait_for("the server's key is ");
-    let key = line
-        .split_whitespace()
-        .find(|word| word.starts_with("sha256:"));
-    key.unwrap().to_owned()
-}
+use crate::recursive::write;
+use crate::support::{
+    CLIENT, Folder as _, Output, Process, SERVER, TestDir, key_of, noise, tree, wait_until,
+};
 
 #[test]
 fn w9_t7_tree_is_mirrored_over_tls() {
@@ -34,52 +22,52 @@ fn w9_t7_tree_is_mirrored_over_tls() {
         write(&dir, &format!("2024/{number}.png"), number + 1);
     }
     write(&dir, "top.png", 100);
-    let server = dir.serve(&["--recursive", "--require-tls"]);
+    let server = dir.serve("--recursive --require-tls");
     let pin = key_of(&server);
     let address = format!("jtps://{}", server.address);
-    let run = |args: &[&str]| {
-        let args = [&[&*address, "--pin", &pin, "--mirror"], args].concat();
+    let run = |args: &str| {
+        let args = format!("{address} --pin {pin} --mirror {args}");
         dir.run(CLIENT, &args)
     };
-    for (out, args) in [("one", &[][..]), ("four", &["--parallel", "4", "-k"])] {
-        let output = run(&[&["--out", out], args].concat());
-        output.assert_no_error();
-        output.assert_summary("fetched 41 images (80.08 KiB); 0 already there; 0 failed");
+    for (out, args) in [("one", ""), ("four", "--parallel 4 -k")] {
+        run(&format!("--out {out} {args}"))
+            .assert_no_error()
+            .assert_summary("fetched 41 images (80.08 KiB); 0 already there; 0 failed");
         assert_eq!(tree(&dir.path(out)), tree(&dir.path("images")), "{out}");
     }
 
     let images = dir.path("images");
-    fs::rename(images.join("2023/Rome"), images.join("2024/Rome")).unwrap();
+    images.rename("2023/Rome", "2024/Rome");
     fs::remove_dir(images.join("2023")).unwrap();
-    fs::remove_file(images.join("2024/30.png")).unwrap();
+    images.remove("2024/30.png");
     write(&dir, "2025/new.png", 200);
     let expected = tree(&images);
     wait_until("the change is listed", || {
-        let output = run(&["--out", "one", "--dry-run"]);
+        let output = run("--out one --dry-run");
         output
             .err
             .contains("30 would be renamed; 1 would be deleted")
             && output.err.contains("would fetch 1 image ")
     });
-    for (out, args) in [("one", &[][..]), ("four", &["--parallel", "4", "-k"])] {
-        let output = run(&[&["--out", out], args].concat());
-        output.assert_no_error();
-        output.assert_summary(
-            "fetched 1 image (1.95 KiB); 40 already there; 0 failed; 30 renamed; 1 deleted",
-        );
+    for (out, args) in [("one", ""), ("four", "--parallel 4 -k")] {
+        run(&format!("--out {out} {args}"))
+            .assert_no_error()
+            .assert_summary(
+                "fetched 1 image (1.95 KiB); 40 already there; 0 failed; 30 renamed; 1 deleted",
+            );
         assert_eq!(tree(&dir.path(out)), expected, "{out}");
         assert!(!dir.path(out).join("2023").exists(), "{out}");
     }
 
     // Most of the tree is removed: nothing is deleted.
-    fs::remove_dir_all(images.join("2024")).unwrap();
+    images.remove("2024");
     wait_until("the removal is listed", || {
-        let args = ["--tls", "--pin", &pin, "--list"];
+        let args = format!("--tls --pin {pin} --list");
         dir.fetch(&server, &args).out.lines().count() == 2
     });
-    let output = run(&["--out", "one"]);
-    assert_eq!(output.code, Some(3), "{output:?}");
-    assert!(output.err.contains("nothing was deleted"), "{output:?}");
+    run("--out one")
+        .assert_exit(3)
+        .assert_in_err("nothing was deleted");
     assert_eq!(tree(&dir.path("one")), expected);
 }
 
@@ -112,7 +100,7 @@ impl KillingProxy {
 
 /// A server whose catalog has some 60 KB, and a folder `output` with images that it lacks and some that it renamed.
 fn large_catalog(dir: &TestDir) {
-    fs::create_dir(dir.path("output")).unwrap();
+    dir.make_dir("output");
     for number in 0..300 {
         let name = format!("{}-{number}.png", "n".repeat(190));
         dir.add(&name, &noise(100, number + 1));
@@ -128,13 +116,13 @@ fn r6_server_that_is_killed_while_it_sends_the_catalog_costs_no_file() {
     let dir = TestDir::new();
     large_catalog(&dir);
     let before = tree(&dir.path("output"));
-    const MIRROR: &[&str] = &["--mirror", "--max-delete", "100%"];
-    let all: &[(&[&str], bool)] = &[
+    const MIRROR: &str = "--mirror --max-delete 100%";
+    let all: &[(&str, bool)] = &[
         (MIRROR, false),
         (MIRROR, true),
-        (&["--batch"], false),
-        (&["--check"], false),
-        (&["--list"], false),
+        ("--batch", false),
+        ("--check", false),
+        ("--list", false),
     ];
     for (tls, limit, jobs) in [
         (false, 5, &all[..1]),
@@ -142,24 +130,21 @@ fn r6_server_that_is_killed_while_it_sends_the_catalog_costs_no_file() {
         (true, 20_000, &all[..1]),
     ] {
         for (job, json) in jobs.iter().copied() {
-            let server = dir.serve(&[]);
+            let server = dir.serve("");
             let pin = key_of(&server);
             let proxy = KillingProxy::new(server, limit);
-            let mut args = [&["--addr", &proxy.address, "--retries", "0"], job].concat();
+            let mut args = format!("--addr {} --retries 0 {job}", proxy.address);
             if tls {
-                args.extend(["--pin", &pin]);
+                args += &format!(" --pin {pin}");
             }
             if json {
-                args.push("--json");
+                args += " --json";
             }
-            let output: ProcessOutput = dir.run(CLIENT, &args);
-            if job[0] == "--check" && limit > 5 {
+            let output: Output = dir.run(CLIENT, &args);
+            if job == "--check" && limit > 5 {
                 // It compares what has arrived, as a fetch does.
-                assert_eq!(output.code, Some(3), "{output:?}");
-                assert!(
-                    output.err.contains("the catalog is incomplete"),
-                    "{output:?}"
-                );
+                output.assert_exit(3);
+                output.assert_in_err("the catalog is incomplete");
                 assert!(!output.out.contains("extra  "), "{output:?}");
                 continue;
             }
@@ -172,11 +157,7 @@ fn r6_server_that_is_killed_while_it_sends_the_catalog_costs_no_file() {
                 assert_eq!(last["exit_code"], 4);
             }
             let deletes_none = output.err.contains("nothing was deleted");
-            assert_eq!(
-                deletes_none,
-                limit > 5 && job[0] == "--mirror",
-                "{output:?}"
-            );
+            assert_eq!(deletes_none, limit > 5 && job == MIRROR, "{output:?}");
         }
     }
 }
@@ -189,7 +170,7 @@ fn servers_of_one_folder_can_start_at_once_and_list_the_same() {
         write(&dir, &format!("{}/{number}.bmp", number % 4), number + 1);
     }
     // They create one certificate, one cache folder and one index.
-    let command = || dir.command(SERVER, &["--bind", "127.0.0.1:0", "--recursive"]);
+    let command = || dir.command(SERVER, "--bind 127.0.0.1:0 --recursive");
     let mut servers: Vec<Process> = (0..COUNT).map(|_| Process::start(command())).collect();
     let mut keys = Vec::new();
     for server in &mut servers {
@@ -199,14 +180,14 @@ fn servers_of_one_folder_can_start_at_once_and_list_the_same() {
         keys.push(key_of(server));
     }
     assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
-    let list = |server: &Process| dir.fetch(server, &["--pin", &keys[0], "--list"]).out;
+    let list = |server: &Process| dir.fetch(server, &format!("--pin {} --list", keys[0])).out;
     for (number, server) in servers.iter().enumerate() {
         let out = format!("out{number}");
-        let output = dir.fetch(server, &["--pin", &keys[0], "--out", &out]);
-        output.assert_no_error();
+        dir.fetch(server, &format!("--pin {} --out {out}", keys[0]))
+            .assert_no_error();
         assert_eq!(tree(&dir.path(&out)), tree(&dir.path("images")));
     }
-    fs::remove_file(dir.path("images/0/0.bmp")).unwrap();
+    dir.remove("images/0/0.bmp");
     write(&dir, "4/new.bmp", 100);
     for server in &servers {
         wait_until("the change is listed", || {
@@ -228,14 +209,14 @@ fn servers_of_one_folder_can_start_at_once_and_list_the_same() {
         "--out",
         "out0",
     ];
-    let output = dir.run(CLIENT, &args);
-    assert_eq!(output.code, Some(0), "{output:?}");
-    output.assert_summary("fetched 1 image (1.95 KiB); 39 already there; 0 failed; 1 deleted");
+    dir.run(CLIENT, &args)
+        .assert_exit(0)
+        .assert_summary("fetched 1 image (1.95 KiB); 39 already there; 0 failed; 1 deleted");
     // What they wrote together is used at the next start.
     for server in servers {
-        assert_eq!(server.stop().code, Some(0));
+        server.stop().assert_exit(0);
     }
-    let server = dir.serve(&["--recursive"]);
+    let server = dir.serve("--recursive");
     assert_eq!(key_of(&server), keys[0]);
     assert_eq!(list(&server).lines().count(), 40);
 }

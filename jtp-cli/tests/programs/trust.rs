@@ -4,9 +4,7 @@ use std::fs;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-use crate::support::{CLIENT, Process, ProcessOutput, SERVER, TestDir, set_mode};
-
-const ALL: &str = "fetched 3 images (198.24 KiB); 0 already there; 0 failed";
+use crate::support::{ALL, CLIENT, Folder as _, Output, Process, SERVER, TestDir, key_of};
 
 const CA: IsCa = IsCa::Ca(BasicConstraints::Unconstrained);
 
@@ -19,8 +17,8 @@ fn params(name: &str, is_ca: IsCa) -> CertificateParams {
 
 /// Writes a certificate and its key as `NAME.pem` and `NAME.key`.
 fn write(dir: &TestDir, name: &str, certificate: &str, key: &KeyPair) {
-    fs::write(dir.path(&format!("{name}.pem")), certificate).unwrap();
-    fs::write(dir.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    dir.write(&format!("{name}.pem"), certificate);
+    dir.write(&format!("{name}.key"), key.serialize_pem());
 }
 
 /// Writes a self-signed certificate.
@@ -42,11 +40,11 @@ fn leaf_of(dir: &TestDir, name: &str, issuer: &CertificateParams, issuer_key: &K
 
 fn serve(dir: &TestDir, name: &str) -> Process {
     let (cert, key) = (format!("{name}.pem"), format!("{name}.key"));
-    dir.serve(&["--cert", &cert, "--key", &key])
+    dir.serve(&format!("--cert {cert} --key {key}"))
 }
 
-fn fetch(dir: &TestDir, server: &Process, cert: &str, name: &str) -> ProcessOutput {
-    dir.fetch(server, &["--tls", "--cert", cert, "--server-name", name])
+fn fetch(dir: &TestDir, server: &Process, cert: &str, name: &str) -> Output {
+    dir.fetch(server, &format!("--tls --cert {cert} --server-name {name}"))
 }
 
 #[test]
@@ -65,7 +63,7 @@ fn t7_key_of_a_trusted_server_cannot_sign_for_another_name() {
 #[test]
 fn t7_key_of_a_generated_certificate_cannot_sign_for_another_name() {
     let dir = TestDir::with_images();
-    dir.serve(&[]).stop();
+    dir.serve("").stop();
     let key = KeyPair::from_pem(&fs::read_to_string(dir.path("key.pem")).unwrap()).unwrap();
     let mut issuer = params("localhost", IsCa::ExplicitNoCa);
     issuer.distinguished_name = rcgen::DistinguishedName::new();
@@ -144,26 +142,25 @@ fn t7_other_certificate_of_a_trusted_key_is_rejected() {
 #[test]
 fn client_says_what_it_verifies_the_server_with() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
-    let says = |args: &[&str], line: &str| {
-        let output = dir.fetch(&server, &[&["--tls", "-v"], args].concat());
-        assert_eq!(output.code, Some(0), "{output:?}");
+    let server = dir.serve("");
+    let says = |args: &str, line: &str| {
+        let output = dir.fetch(&server, &format!("--tls -v {args}"));
+        output.assert_exit(0);
         let line = format!("the server's certificate is verified with {line}");
-        assert!(output.err.contains(&line), "{output:?}");
+        output.assert_in_err(&line);
     };
-    says(&[], "cert.pem in the current folder");
-    says(&["--cert", "./cert.pem"], "./cert.pem");
-    let log = dir.serve(&[]).stop().err;
-    let pin = fingerprint(&log);
-    says(&["--pin", &pin], "--pin");
-    dir.fetch(&server, &["--tls", "--server-name", "bank.example"])
+    says("", "cert.pem in the current folder");
+    says("--cert ./cert.pem", "./cert.pem");
+    let pin = key_of(&server);
+    says(&format!("--pin {pin}"), "--pin");
+    dir.fetch(&server, "--tls --server-name bank.example")
         .assert_failure(5, &["(verified with cert.pem in the current folder)"]);
     let other = TestDir::new();
     let mut client = other.command(CLIENT, &["--tls", "--addr", &server.address]);
     // A root that did not sign the server's certificate, whatever roots this machine has.
     self_signed(&other, "root", &params("root.example", CA));
     client.env("SSL_CERT_FILE", other.path("root.pem"));
-    ProcessOutput::of(&mut client).assert_failure(
+    Output::of(&mut client).assert_failure(
         5,
         &["is not trusted by this system's root certificates; pass the server's own certificate with --cert"],
     );
@@ -172,30 +169,24 @@ fn client_says_what_it_verifies_the_server_with() {
 #[test]
 fn certificate_that_another_user_left_in_the_current_folder_is_not_trusted() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
+    let server = dir.serve("");
     let cert = dir.path("cert.pem");
     let refused = "cert.pem in the current folder is not trusted";
-    set_mode(&cert, 0o666);
-    dir.fetch(&server, &["--tls"])
+    dir.set_mode("cert.pem", 0o666);
+    dir.fetch(&server, "--tls")
         .assert_failure(5, &[refused, "every user can write it (mode 0666)"]);
-    dir.fetch(&server, &["--tls", "--cert", "cert.pem"])
+    dir.fetch(&server, "--tls --cert cert.pem")
         .assert_success(ALL);
-    set_mode(&cert, 0o664);
-    dir.fetch(&server, &["--tls"]).assert_success(ALL);
+    dir.set_mode("cert.pem", 0o664);
+    dir.fetch(&server, "--tls").assert_success(ALL);
     if !rustix::process::geteuid().is_root() {
         return; // Only root can give files away.
     }
     std::os::unix::fs::chown(&cert, Some(12_345), None).unwrap();
-    dir.fetch(&server, &["--tls"])
+    dir.fetch(&server, "--tls")
         .assert_failure(5, &[refused, "it belongs to another user (ID 12345)"]);
-    dir.fetch(&server, &["--tls", "--cert", "cert.pem"])
+    dir.fetch(&server, "--tls --cert cert.pem")
         .assert_success(ALL);
-}
-
-/// The key in the line that the server logs at its start.
-fn fingerprint(log: &str) -> String {
-    let (_, rest) = log.split_once("the server's key is ").unwrap();
-    rest.split_whitespace().next().unwrap().to_owned()
 }
 
 #[test]
@@ -204,24 +195,19 @@ fn t7_pinned_key_replaces_certificate_name_and_dates() {
     let mut own = params("elsewhere.example", IsCa::NoCa);
     own.not_after = rcgen::date_time_ymd(2001, 1, 1);
     self_signed(&dir, "a", &own);
-    let log = serve(&dir, "a").stop().err;
-    let pin = fingerprint(&log);
     let server = serve(&dir, "a");
-    dir.fetch(&server, &["--pin", &pin]).assert_success(ALL);
-    let other = format!("sha256:{}", "0a".repeat(32));
-    dir.fetch(&server, &["--pin", &other, "--pin", &pin])
+    let pin = key_of(&server);
+    dir.fetch(&server, &format!("--pin {pin}"))
         .assert_success(ALL);
-    let output = dir.fetch(&server, &["--pin", &other]);
-    output.assert_failure(5, &[]);
-    assert_eq!(
-        output.err,
-        format!(
+    let other = format!("sha256:{}", "0a".repeat(32));
+    dir.fetch(&server, &format!("--pin {other} --pin {pin}"))
+        .assert_success(ALL);
+    dir.fetch(&server, &format!("--pin {other}")).assert_failure(5, &[]).assert_err(&format!(
             "error: the key of {} is {pin}, but --pin expects {other}; it is another server, or has a new key: ask its operator before you pin that one\n",
             server.address
-        )
-    );
+        ));
     // Pinning implies TLS.
-    let plain = dir.serve(&["--no-tls"]);
+    let plain = dir.serve("--no-tls");
     dir.fetch(&plain, &["--pin", &pin])
         .assert_failure(5, &["does not speak TLS"]);
 }
@@ -231,21 +217,21 @@ fn plain_tcp_to_another_machine_causes_one_warning() {
     let dir = TestDir::new();
     let warning = "is neither encrypted nor verified";
     // A name that does not exist: nothing leaves this machine.
-    let run = |args: &[&str]| {
-        let args = [&["--connect-timeout", "1", "--retries", "0"], args].concat();
+    let run = |args: &str| {
+        let args = format!("--connect-timeout 1 --retries 0 {args}");
         dir.run(CLIENT, &args).err
     };
-    let output = run(&["--addr", "host.invalid"]);
+    let output = run("--addr host.invalid");
     assert_eq!(output.matches(warning).count(), 1, "{output}");
     assert!(output.starts_with(
         "warning: the connection to host.invalid:8443 is neither encrypted nor verified: others in the network can read and change what it transfers; use --tls\n"
     ));
     for args in [
-        &["--addr", "host.invalid", "-q"][..],
-        &["--addr", "127.0.0.1:1"],
-        &["--addr", "[::1]:1"],
-        &["--addr", "localhost:1"],
-        &["--addr", "host.invalid", "--tls", "--cert", "nowhere"],
+        "--addr host.invalid -q",
+        "--addr 127.0.0.1:1",
+        "--addr [::1]:1",
+        "--addr localhost:1",
+        "--addr host.invalid --tls --cert nowhere",
     ] {
         assert!(!run(args).contains(warning), "{args:?}");
     }
@@ -303,22 +289,23 @@ fn generated_certificate_near_its_end_is_renewed_with_the_same_key() {
         .push(DnType::CommonName, "JTP server on somewhere");
     own.not_after = rcgen::date_time_ymd(2026, 1, 1);
     let key = self_signed(&dir, "a", &own);
-    let old = fs::read(dir.path("a.pem")).unwrap();
-    fs::write(dir.path("old.pem"), &old).unwrap();
+    let old = dir.read("a.pem");
+    dir.write("old.pem", &old);
     let server = serve(&dir, "a");
     let line = server.err.wait_for("renewed the certificate a.pem");
     assert!(
         line.contains("clients that trust a copy of the old file with --cert need the new one"),
         "{line}"
     );
-    let pin = fingerprint(&server.err.wait_for("the server's key is"));
-    assert_ne!(fs::read(dir.path("a.pem")).unwrap(), old);
+    let pin = key_of(&server);
+    assert_ne!(dir.read("a.pem"), old);
     assert_eq!(
         fs::read_to_string(dir.path("a.key")).unwrap(),
         key.serialize_pem()
     );
     fetch(&dir, &server, "a.pem", "localhost").assert_success(ALL);
-    dir.fetch(&server, &["--pin", &pin]).assert_success(ALL);
+    dir.fetch(&server, &format!("--pin {pin}"))
+        .assert_success(ALL);
     fetch(&dir, &server, "old.pem", "localhost")
         .assert_failure(5, &["is not trusted by old.pem", "--pin"]);
     // Of somebody else, although it has expired: kept.
@@ -326,32 +313,32 @@ fn generated_certificate_near_its_end_is_renewed_with_the_same_key() {
     own.distinguished_name
         .push(DnType::CommonName, "pictures.example");
     self_signed(&dir, "b", &own);
-    let old = fs::read(dir.path("b.pem")).unwrap();
+    let old = dir.read("b.pem");
     let log = serve(&dir, "b").stop().err;
     assert!(log.contains("b.pem expired on 2026-01-01"), "{log}");
-    assert_eq!(fs::read(dir.path("b.pem")).unwrap(), old);
+    assert_eq!(dir.read("b.pem"), old);
 }
 
 #[test]
 fn server_that_others_can_reach_says_that_everyone_can_fetch() {
     let dir = TestDir::with_images();
-    fs::write(dir.path("clients"), "").unwrap();
-    set_mode(&dir.path("clients"), 0o644);
-    let warning = |bind: &str, args: &[&str]| {
+    dir.write("clients", "");
+    dir.set_mode("clients", 0o644);
+    let warning = |bind: &str, args: &str| {
         let log = dir.serve_on(bind, args).stop().err;
         log.matches("can fetch every image: admit only known clients with --clients")
             .count()
     };
-    assert_eq!(warning("0.0.0.0:0", &[]), 1);
-    assert_eq!(warning("0.0.0.0:0", &["--no-tls"]), 1);
-    assert_eq!(warning("127.0.0.1:0", &[]), 0);
-    assert_eq!(warning("0.0.0.0:0", &["--clients", "clients"]), 0);
+    assert_eq!(warning("0.0.0.0:0", ""), 1);
+    assert_eq!(warning("0.0.0.0:0", "--no-tls"), 1);
+    assert_eq!(warning("127.0.0.1:0", ""), 0);
+    assert_eq!(warning("0.0.0.0:0", "--clients clients"), 0);
 }
 
 #[test]
 fn private_key_of_another_user_is_refused_and_one_that_others_can_read_causes_a_warning() {
     let dir = TestDir::new();
-    dir.serve(&[]).stop();
+    dir.serve("").stop();
     for (mode, warning) in [
         (0o600, None),
         (
@@ -373,8 +360,8 @@ fn private_key_of_another_user_is_refused_and_one_that_others_can_read_causes_a_
             ),
         ),
     ] {
-        set_mode(&dir.path("key.pem"), mode);
-        let log = dir.serve(&[]).stop().err;
+        dir.set_mode("key.pem", mode);
+        let log = dir.serve("").stop().err;
         match warning {
             Some(warning) => assert!(log.contains(warning), "{log}"),
             None => assert!(!log.contains("other users"), "{log}"),
@@ -384,7 +371,7 @@ fn private_key_of_another_user_is_refused_and_one_that_others_can_read_causes_a_
         return; // Only root can give files away.
     }
     std::os::unix::fs::chown(dir.path("key.pem"), Some(12_345), None).unwrap();
-    dir.run(SERVER, &["--bind", "127.0.0.1:0"]).assert_failure(
+    dir.run(SERVER, "--bind 127.0.0.1:0").assert_failure(
         1,
         &[
             "cannot use key.pem: it belongs to another user (ID 12345)",

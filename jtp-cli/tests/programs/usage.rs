@@ -33,8 +33,8 @@ fn invalid_flags_are_reported_and_exit_2() {
         (CLIENT, &["--pin", "sha256:0a"]),
     ] {
         let output = dir.run(program, args);
-        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
-        assert_eq!(output.out, "");
+        output.assert_exit(2);
+        output.assert_out("");
         assert!(output.err.starts_with("error: "), "{args:?}: {output:?}");
     }
 }
@@ -68,7 +68,7 @@ fn help_has_groups_defaults_and_examples() {
     ] {
         for flag in ["--help", "-h"] {
             let output = dir.run(program, &[flag]);
-            assert_eq!(output.code, Some(0));
+            output.assert_exit(0);
             // Ignores line breaks.
             let words_of_help: Vec<_> = output.out.split_whitespace().collect();
             let help = words_of_help.join(" ");
@@ -76,11 +76,8 @@ fn help_has_groups_defaults_and_examples() {
                 assert!(help.contains(word), "{word}: {}", output.out);
             }
         }
-        let version = dir.run(program, &["--version"]);
-        assert_eq!(version.code, Some(0));
-        assert!(
-            version.out.contains(env!("CARGO_PKG_VERSION")),
-            "{version:?}"
-        );
+        dir.run(program, "--version")
+            .assert_exit(0)
+            .assert_in_out(env!("CARGO_PKG_VERSION"));
     }
 }

@@ -1,6 +1,5 @@
 //! `--watch`.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,10 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jtp_core::ImageId;
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, FakeServer, Process, TestDir, list_response, noise, packet};
+use crate::support::{
+    CLIENT, FakeServer, Folder as _, Process, TestDir, images_response, list_response, noise,
+    packet,
+};
 
-fn watch(dir: &TestDir, server: &Process, args: &[&str]) -> Process {
-    let args = [&["--watch", "--addr", server.address.as_str()], args].concat();
+fn watch(dir: &TestDir, server: &Process, args: &str) -> Process {
+    let args = format!("--watch --addr {} {args}", server.address);
     let client = Process::start(dir.command(CLIENT, &args));
     client.err.wait_for("watching");
     client
@@ -20,8 +22,8 @@ fn watch(dir: &TestDir, server: &Process, args: &[&str]) -> Process {
 #[test]
 fn n1_new_images_are_fetched_until_ctrl_c() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    let client = watch(&dir, &server, &[]);
+    let server = dir.serve("--no-tls");
+    let client = watch(&dir, &server, "");
     assert!(client.out.next_line().starts_with("fetched 3 images"));
     dir.add("new.png", &noise(400, 5));
     assert_eq!(client.out.next_line(), "fetched new.png (400 B)");
@@ -31,51 +33,49 @@ fn n1_new_images_are_fetched_until_ctrl_c() {
         client.out.next_line(),
         "fetched a.png (2.00 KiB), replacing a file"
     );
-    client.signal(Signal::INT);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(Signal::INT).assert_exit(130);
     assert_eq!(dir.files("output"), dir.files("images"));
 }
 
 #[test]
 fn n5_no_image_is_missed_across_a_reconnect() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&[]);
-    let client = watch(&dir, &server, &["--batch", "--tls", "-k"]);
+    let server = dir.serve("");
+    let client = watch(&dir, &server, "--batch --tls -k");
     assert!(client.out.next_line().starts_with("fetched 3 images"));
     let address = server.address.clone();
-    assert_eq!(server.stop().code, Some(0));
+    server.stop().assert_exit(0);
     let lost = client.err.wait_for("retrying in");
     assert!(lost.contains(&address), "{lost}");
     dir.add("meanwhile.png", &noise(400, 5));
-    fs::remove_file(dir.path("images/b.jpg")).unwrap();
-    let server = dir.serve_on(&address, &[]);
+    dir.remove("images/b.jpg");
+    let server = dir.serve_on(&address, "");
     let again = client.err.wait_for("connected");
     assert_eq!(again, format!("connected to {address} again"));
     assert_eq!(client.out.next_line(), "fetched meanwhile.png (400 B)");
     dir.add("later.png", &noise(400, 6));
     assert_eq!(client.out.next_line(), "fetched later.png (400 B)");
-    client.signal(Signal::TERM);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(Signal::TERM).assert_exit(130);
     drop(server);
 }
 
 #[test]
 fn watch_ends_after_the_time_limit_of_the_whole_job() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    let output = dir.fetch(&server, &["--batch", "--watch", "--max-time", "700ms"]);
-    assert_eq!(output.code, Some(3), "{output:?}");
-    assert!(output.err.contains("--max-time"), "{output:?}");
+    let server = dir.serve("--no-tls");
+    let output = dir.fetch(&server, "--batch --watch --max-time 700ms");
+    output.assert_exit(3);
+    output.assert_in_err("--max-time");
     assert_eq!(dir.files("output"), dir.files("images"));
 }
 
 #[test]
 fn s10_a_server_without_watch_is_an_error() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-watch"]);
-    let output = dir.fetch(&server, &["--watch"]);
-    output.assert_failure(1, &["UnsupportedFeature"]);
-    output.assert_summary("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+    let server = dir.serve("--no-watch");
+    dir.fetch(&server, "--watch")
+        .assert_failure(1, &["UnsupportedFeature"])
+        .assert_summary("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
 }
 
 /// A WATCH event that announces an image.
@@ -87,7 +87,6 @@ fn event(name: &str, id: ImageId, size: u32) -> Vec<u8> {
 #[test]
 fn n2_events_are_read_while_an_image_is_fetched() {
     let dir = TestDir::new();
-    let response = |packet: &[u8]| [b"JTPD".as_slice(), &[1], packet].concat();
     let (image, second) = (noise(400, 5), noise(400, 6));
     let (id, second_id) = (ImageId::of(&image), ImageId::of(&second));
     let (requested, all_read) = (Barrier::new(2), Barrier::new(2));
@@ -120,16 +119,14 @@ fn n2_events_are_read_while_an_image_is_fetched() {
             (_, 0) => {
                 requested.wait();
                 all_read.wait();
-                drop(stream.write_all(&response(&packet(id, &image))));
+                drop(stream.write_all(&images_response(0, &[packet(id, &image)])));
             }
-            _ => drop(stream.write_all(&response(&packet(second_id, &second)))),
+            _ => drop(stream.write_all(&images_response(0, &[packet(second_id, &second)]))),
         }
     });
-    let client = Process::start(dir.command(CLIENT, &["--watch", "--addr", &fake.addr()]));
-    client.err.wait_for("watching");
+    let client = dir.watch(&fake.addr(), "");
     client.out.wait_for("fetched new.png");
     client.out.wait_for("fetched b.png");
-    client.signal(Signal::INT);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(Signal::INT).assert_exit(130);
     assert_eq!(dir.names("output"), ["b.png", "new.png"]);
 }

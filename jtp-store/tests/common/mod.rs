@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::thread;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jtp_core::{BodyReceiver, Catalog, FileType, Flags, Image, ImageId, Verified};
 use jtp_driver::store::{ImageStore, OpenImage, StoreError};
-pub use jtp_kit::{collision, noise, wait_until};
+pub use jtp_kit::{Folder, collision, noise, wait_until};
 use jtp_store::{DirStore, DirStoreBuilder, FileContent, OutputFolder, ScanMode};
 
 /// Far longer than any step takes: only a failing test waits this long.
@@ -171,14 +172,45 @@ pub fn verified(bytes: &[u8]) -> Verified {
 
 /// A temporary folder on a file system whose inodes are trusted, if there is one. In a container `/tmp` is often on
 /// overlayfs, which is not.
-pub fn temp() -> tempfile::TempDir {
+pub fn temp() -> Temp {
     const OVERLAY: u64 = 0x794c_7630;
     let place = std::env::temp_dir();
     let is_overlay = rustix::fs::statfs(&place)
         .is_ok_and(|there| u64::try_from(there.f_type).is_ok_and(|kind| kind == OVERLAY));
-    match is_overlay {
-        true => tempfile::tempdir_in("/dev/shm").unwrap(),
-        false => tempfile::tempdir_in(place).unwrap(),
+    Temp::in_folder(if is_overlay {
+        Path::new("/dev/shm")
+    } else {
+        &place
+    })
+}
+
+/// A temporary folder.
+#[derive(Debug)]
+pub struct Temp(tempfile::TempDir);
+
+impl Temp {
+    pub fn in_folder(place: impl AsRef<Path>) -> Temp {
+        Temp(tempfile::tempdir_in(place).unwrap())
+    }
+}
+
+impl Deref for Temp {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl From<&Temp> for PathBuf {
+    fn from(temp: &Temp) -> PathBuf {
+        temp.to_path_buf()
+    }
+}
+
+impl AsRef<Path> for Temp {
+    fn as_ref(&self) -> &Path {
+        self.0.path()
     }
 }
 

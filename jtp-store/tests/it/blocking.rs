@@ -25,12 +25,12 @@ fn pipe(path: &Path) {
 #[test]
 fn a_variant_cache_that_another_program_has_locked_is_used_without_a_lock() {
     let (folder, cache) = (temp(), temp());
-    let id = write(folder.path(), "a.bmp", vec![1; 100_000]);
-    let path = cache.path().to_owned();
+    let id = write(&folder, "a.bmp", vec![1; 100_000]);
+    let path = cache.to_owned();
     drop(VariantCache::open(&path, 1 << 20).unwrap());
     let used = File::open(path.join("used1")).unwrap();
     flock(&used, FlockOperation::NonBlockingLockExclusive).unwrap();
-    let images = folder.path().to_owned();
+    let images = folder.to_owned();
     let cached = in_time(move || {
         let cache = VariantCache::open(path, 1 << 20).unwrap();
         let store = build(DirStore::builder(images).variant_cache(cache.clone()));
@@ -39,9 +39,7 @@ fn a_variant_cache_that_another_program_has_locked_is_used_without_a_lock() {
         });
         cache.used().unwrap()
     });
-    let sizes = fs::read_dir(cache.path())
-        .unwrap()
-        .map(|entry| entry.unwrap());
+    let sizes = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap());
     let variants = sizes.filter(|entry| entry.file_name().to_string_lossy().contains(".form"));
     assert_eq!(
         variants
@@ -55,9 +53,9 @@ fn a_variant_cache_that_another_program_has_locked_is_used_without_a_lock() {
 fn a_pipe_in_place_of_the_index_file_is_ignored() {
     for suffix in ["", ".part"] {
         let (folder, index) = (temp(), temp());
-        let id = write(folder.path(), "a.png", b"a");
-        pipe(&index.path().join(format!("index{suffix}")));
-        let (images, index) = (folder.path().to_owned(), index.path().join("index"));
+        let id = write(&folder, "a.png", b"a");
+        pipe(&index.join(format!("index{suffix}")));
+        let (images, index) = (folder.to_owned(), index.join("index"));
         in_time(move || {
             let store = build(DirStore::builder(images).index_file(index));
             assert!(store.catalog().snapshot().contains(id));
@@ -69,9 +67,9 @@ fn a_pipe_in_place_of_the_index_file_is_ignored() {
 #[test]
 fn a_pipe_in_place_of_a_variant_is_ignored() {
     let (folder, cache) = (temp(), temp());
-    let id = write(folder.path(), "a.bmp", vec![1; 100_000]);
+    let id = write(&folder, "a.bmp", vec![1; 100_000]);
     let open = {
-        let (images, path) = (folder.path().to_owned(), cache.path().to_owned());
+        let (images, path) = (folder.to_owned(), cache.to_owned());
         move || {
             let cache = VariantCache::open(&path, 1 << 20).unwrap();
             build(DirStore::builder(&images).variant_cache(cache))
@@ -81,7 +79,7 @@ fn a_pipe_in_place_of_a_variant_is_ignored() {
     let store = open();
     wait_for(&store, is_compressed);
     drop(store);
-    let entries = fs::read_dir(cache.path())
+    let entries = fs::read_dir(&cache)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let variants = entries.filter(|path| path.extension().is_some_and(|end| end != "part"));

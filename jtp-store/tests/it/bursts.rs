@@ -106,7 +106,7 @@ fn add_10_000_files_and_remove_most(folder: &Path, store: &DirStore) {
     assert!(snapshots < allowed, "{snapshots} snapshots of {allowed}");
     // All but 100 are removed.
     for n in 100..10_000 {
-        fs::remove_file(folder.join(format!("{n:05}.png"))).unwrap();
+        folder.remove(format!("{n:05}.png"));
     }
     let took = watcher.until(|catalog| catalog.len() == 100);
     assert!(took < SOON, "{took:?}");
@@ -117,23 +117,23 @@ fn add_10_000_files_and_remove_most(folder: &Path, store: &DirStore) {
 fn n1_ten_thousand_added_files_are_each_announced_once_by_events() {
     let _alone = ALONE.lock();
     let folder = temp();
-    let store = open_store(folder.path());
-    add_10_000_files_and_remove_most(folder.path(), &store);
+    let store = open_store(&folder);
+    add_10_000_files_and_remove_most(&folder, &store);
 }
 
 #[test]
 fn n1_ten_thousand_added_files_are_each_announced_once_by_scans() {
     let _alone = ALONE.lock();
     let folder = temp();
-    let store = scanning(folder.path());
-    add_10_000_files_and_remove_most(folder.path(), &store);
+    let store = scanning(&folder);
+    add_10_000_files_and_remove_most(&folder, &store);
 }
 
 #[test]
 fn n1_ten_thousand_files_renamed_into_the_folder_are_each_announced_once() {
     let _alone = ALONE.lock();
     let parent = temp();
-    let (stage, images) = (parent.path().join("stage"), parent.path().join("images"));
+    let (stage, images) = (parent.join("stage"), parent.join("images"));
     fs::create_dir(&stage).unwrap();
     fs::create_dir(&images).unwrap();
     for n in 0..10_000 {
@@ -153,7 +153,7 @@ fn n1_ten_thousand_files_renamed_into_the_folder_are_each_announced_once() {
 fn n1_a_folder_replaced_by_rename_announces_its_new_images() {
     let _alone = ALONE.lock();
     let parent = temp();
-    let path = |name: &str| parent.path().join(name);
+    let path = |name: &str| parent.join(name);
     for (folder, range) in [("images", 0..2000), ("next", 1000..3000)] {
         fs::create_dir(path(folder)).unwrap();
         for n in range {
@@ -190,15 +190,15 @@ fn files_rewritten_in_place_repeatedly_are_never_served_with_wrong_bytes() {
     let names: Vec<String> = (0..20).map(|n| format!("{n}.png")).collect();
     let version = |n: usize, name: &str| format!("version {n} of {name}").repeat(50);
     for name in &names {
-        write(folder.path(), name, version(0, name));
+        write(&folder, name, version(0, name));
     }
-    let store = open_store(folder.path());
+    let store = open_store(&folder);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             for n in 1..=40 {
                 for name in &names {
-                    write(folder.path(), name, version(n, name));
+                    write(&folder, name, version(n, name));
                     // The pace of the writer, not a wait for a condition.
                     thread::sleep(Duration::from_millis(2));
                 }
@@ -241,14 +241,14 @@ fn without_inotify_instances_the_folder_is_scanned() {
         }
     }
     let folder = temp();
-    let store = open_store(folder.path());
-    let id = write(folder.path(), "a.png", b"a");
+    let store = open_store(&folder);
+    let id = write(&folder, "a.png", b"a");
     assert!(wait_for(&store, |catalog| catalog.contains(id)) < Duration::from_secs(3));
-    fs::remove_file(folder.path().join("a.png")).unwrap();
+    folder.remove("a.png");
     wait_for(&store, jtp_core::Catalog::is_empty);
     // Once there are instances again, one is used.
     drop(instances);
-    let id = write(folder.path(), "b.png", b"b");
+    let id = write(&folder, "b.png", b"b");
     wait_for(&store, |catalog| catalog.contains(id));
 }
 
@@ -257,20 +257,16 @@ fn a_folder_without_events_is_followed_by_scans() {
     // Like a network folder: only names and times show that others wrote to it.
     let _alone = ALONE.lock();
     let folder = temp();
-    let store = scanning(folder.path());
+    let store = scanning(&folder);
     let mut watcher = Watcher::new(&store);
     for n in 0..50 {
-        write(folder.path(), &format!("{n}.png"), format!("image {n}"));
+        write(&folder, &format!("{n}.png"), format!("image {n}"));
     }
     watcher.until(|catalog| catalog.len() == 50);
     assert_eq!(watcher.announced.len(), 50);
     for n in 0..25 {
-        fs::remove_file(folder.path().join(format!("{n}.png"))).unwrap();
-        write(
-            folder.path(),
-            &format!("{}.png", n + 25),
-            format!("new {n}"),
-        );
+        folder.remove(format!("{n}.png"));
+        write(&folder, &format!("{}.png", n + 25), format!("new {n}"));
     }
     let last = ImageId::of(b"new 24");
     watcher.until(|catalog| catalog.len() == 25 && catalog.contains(last));

@@ -17,30 +17,30 @@ const VICTIM: &[u8] = b"a file of the victim, which nobody may cut";
 
 /// A cache folder as another user could prepare it, and a victim's file beside it.
 struct Trap {
-    place: tempfile::TempDir,
+    place: Temp,
 }
 
 impl Trap {
     fn new() -> Trap {
         let place = temp();
-        fs::create_dir(place.path().join("images")).unwrap();
-        fs::write(place.path().join("images/a.bmp"), vec![7; 100_000]).unwrap();
-        settle(&place.path().join("images"));
-        fs::write(place.path().join("victim"), VICTIM).unwrap();
-        create_private_folder(&place.path().join("cache")).unwrap();
+        place.make_dir("images");
+        place.write("images/a.bmp", vec![7; 100_000]);
+        settle(&place.join("images"));
+        place.write("victim", VICTIM);
+        create_private_folder(&place.join("cache")).unwrap();
         Trap { place }
     }
 
     fn victim(&self) -> PathBuf {
-        self.place.path().join("victim")
+        self.place.join("victim")
     }
 
     fn cache(&self, name: &str) -> PathBuf {
-        self.place.path().join("cache").join(name)
+        self.place.join("cache").join(name)
     }
 
     fn open_store(&self) -> Arc<DirStore> {
-        let builder = DirStore::builder(self.place.path().join("images"));
+        let builder = DirStore::builder(self.place.join("images"));
         build(
             builder
                 .follow(Follow::Never)
@@ -64,7 +64,7 @@ type Place = fn(&Trap, &Path);
 const OBSTACLES: [(&str, Place); 6] = [
     ("a link", |trap, path| symlink(trap.victim(), path).unwrap()),
     ("a dangling link", |trap, path| {
-        symlink(trap.place.path().join("made"), path).unwrap();
+        symlink(trap.place.join("made"), path).unwrap();
     }),
     ("a hard link", |trap, path| {
         fs::hard_link(trap.victim(), path).unwrap();
@@ -87,7 +87,7 @@ fn whatever_has_the_name_of_the_index_file_or_of_its_temporary_file_is_neither_f
             let trap = Trap::new();
             place(&trap, &trap.cache(name));
             trap.assert_harmless(&format!("{what} as {name}"));
-            assert!(!trap.place.path().join("made").exists(), "{what}");
+            assert!(!trap.place.join("made").exists(), "{what}");
             if what != "a folder" {
                 let found = fs::symlink_metadata(trap.cache("index")).unwrap();
                 assert!(found.is_file() && found.nlink() == 1, "{what} as {name}");
@@ -101,11 +101,11 @@ fn whatever_has_the_name_of_the_index_file_or_of_its_temporary_file_is_neither_f
 fn a_log_with_a_second_name_is_not_appended_to() {
     let trap = Trap::new();
     drop(trap.open_store());
-    let other = trap.place.path().join("of another");
+    let other = trap.place.join("of another");
     fs::hard_link(trap.cache("index"), &other).unwrap();
     let before = fs::read(&other).unwrap();
-    let images = trap.place.path().join("images");
-    fs::write(images.join("b.bmp"), vec![8; 10]).unwrap();
+    let images = trap.place.join("images");
+    images.write("b.bmp", vec![8; 10]);
     settle(&images);
     drop(trap.open_store());
     assert_eq!(fs::read(&other).unwrap(), before);
@@ -121,7 +121,7 @@ fn whatever_has_the_name_of_the_size_file_is_neither_followed_nor_cut() {
         let opened = VariantCache::open(trap.cache("forms"), 1 << 20);
         assert_eq!(opened.is_err(), what == "a folder", "{what}: {opened:?}");
         assert_eq!(fs::read(trap.victim()).unwrap(), VICTIM, "{what}");
-        assert!(!trap.place.path().join("made").exists(), "{what}");
+        assert!(!trap.place.join("made").exists(), "{what}");
         if let Ok(cache) = opened {
             assert_eq!(cache.used().unwrap(), 0, "{what}");
             let found = fs::symlink_metadata(trap.cache("forms/used1")).unwrap();
@@ -140,7 +140,7 @@ fn whatever_has_the_name_of_a_variant_is_neither_followed_nor_touched_and_the_va
         victim.set_modified(old).unwrap();
         let open = || {
             let cache = VariantCache::open(trap.cache("forms"), 1 << 20).unwrap();
-            let builder = DirStore::builder(trap.place.path().join("images"));
+            let builder = DirStore::builder(trap.place.join("images"));
             let store = build(builder.variant_cache(cache));
             wait_for(&store, |catalog| {
                 what == "a folder" || catalog.entries().all(|entry| entry.flags.is_compressed())
@@ -181,9 +181,9 @@ fn assert_refused(folder: &Path, message: &str) {
     refused(VariantCache::open(folder, 1 << 20).map(drop));
     let names = fs::read_dir(folder).unwrap().count();
     let images = temp();
-    write(images.path(), "a.png", b"a");
-    settle(images.path());
-    let builder = DirStore::builder(images.path());
+    write(&images, "a.png", b"a");
+    settle(&images);
+    let builder = DirStore::builder(&images);
     let store = build(builder.index_file(folder.join("index")));
     assert_eq!(listed(&store), ["a.png"]);
     drop(store);
@@ -197,7 +197,7 @@ fn assert_refused(folder: &Path, message: &str) {
 #[test]
 fn a_folder_that_others_can_write_to_is_refused() {
     let place = temp();
-    let folder = place.path().join("cache");
+    let folder = place.join("cache");
     create_private_folder(&folder).unwrap();
     for mode in [0o720, 0o770, 0o775, 0o702, 0o777, 0o1777] {
         fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
@@ -208,14 +208,14 @@ fn a_folder_that_others_can_write_to_is_refused() {
         VariantCache::open(&folder, 1 << 20).unwrap();
     }
     // Its parent may be shared.
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o1777)).unwrap();
     VariantCache::open(&folder, 1 << 20).unwrap();
 }
 
 #[test]
 fn a_folder_of_another_user_is_refused() {
     let place = temp();
-    let folder = place.path().join("cache");
+    let folder = place.join("cache");
     create_private_folder(&folder).unwrap();
     if chown(&folder, Some(65_534), None).is_err() {
         return println!("skipped: only root can make a folder another user's");
@@ -226,15 +226,15 @@ fn a_folder_of_another_user_is_refused() {
 #[test]
 fn a_link_of_another_user_that_leads_to_an_own_folder_is_refused() {
     let place = temp();
-    let (own, link) = (place.path().join("own"), place.path().join("link"));
+    let (own, link) = (place.join("own"), place.join("link"));
     create_private_folder(&own).unwrap();
     symlink(&own, &link).unwrap();
     VariantCache::open(&link, 1 << 20).unwrap();
-    fs::remove_file(own.join("used1")).unwrap();
+    own.remove("used1");
     // A link of one's own that others can replace.
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
     assert_refused(&link, "symbolic link");
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
     if std::os::unix::fs::lchown(&link, Some(65_534), None).is_ok() {
         assert_refused(&link, "symbolic link");
     }

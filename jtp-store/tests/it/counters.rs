@@ -9,9 +9,9 @@ use jtp_store::DirStore;
 #[test]
 fn small_images_are_hits_once_they_were_read() {
     let folder = temp();
-    let small = write(folder.path(), "a.png", noise(100, 1));
-    let large = write(folder.path(), "b.png", noise(20_000, 2));
-    let store = open_store(folder.path());
+    let small = write(&folder, "a.png", noise(100, 1));
+    let large = write(&folder, "b.png", noise(20_000, 2));
+    let store = open_store(&folder);
     assert_eq!(store.counters(), Default::default());
     for round in 0..3 {
         for id in [small, large] {
@@ -30,7 +30,7 @@ fn small_images_are_hits_once_they_were_read() {
     assert_eq!(store.counters().small_image_hits, 4);
     assert_eq!(store.counters().small_image_misses, 1);
 
-    let none = build(DirStore::builder(folder.path()).small_image_memory(0));
+    let none = build(DirStore::builder(&folder).small_image_memory(0));
     body(&none, image(&none, small)).unwrap();
     assert_eq!(
         none.counters(),
@@ -45,10 +45,10 @@ fn a_variant_that_vanished_from_the_cache_is_a_miss() {
     use jtp_store::VariantCache;
 
     let (folder, cached) = (temp(), temp());
-    let cache = VariantCache::open(cached.path(), 1 << 20).unwrap();
-    let id = write(folder.path(), "a.bmp", vec![7; 100_000]);
+    let cache = VariantCache::open(&cached, 1 << 20).unwrap();
+    let id = write(&folder, "a.bmp", vec![7; 100_000]);
     let store = build(
-        DirStore::builder(folder.path())
+        DirStore::builder(&folder)
             .variant_cache(cache)
             .small_image_memory(0),
     );
@@ -62,7 +62,7 @@ fn a_variant_that_vanished_from_the_cache_is_a_miss() {
     let variants = (counters.variant_cache_hits, counters.variant_cache_misses);
     assert_eq!(variants, (1, 0));
 
-    let variant = std::fs::read_dir(cached.path())
+    let variant = std::fs::read_dir(&cached)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .find(|path| path.to_string_lossy().contains(&id.to_string()))

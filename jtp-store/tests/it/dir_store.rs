@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use crate::common::*;
@@ -16,19 +16,18 @@ use jtp_store::{DirStore, DirStoreError, Follow};
 #[test]
 fn s5_the_images_directly_in_the_folder_are_listed_in_order_and_served() {
     let folder = temp();
-    let png = write(folder.path(), "b.PNG", b"\x89PNG\r\n\x1a\nrest");
-    write(folder.path(), "a.jpeg", b"not really");
-    write(folder.path(), "z.heic", b"");
-    write(folder.path(), ".hidden.png", b"1");
-    write(folder.path(), "text.txt", b"2");
-    write(folder.path(), "c.png.part", b"3");
-    fs::create_dir(folder.path().join("dir.png")).unwrap();
-    write(&folder.path().join("dir.png"), "inner.png", b"4");
+    let png = write(&folder, "b.PNG", b"\x89PNG\r\n\x1a\nrest");
+    write(&folder, "a.jpeg", b"not really");
+    write(&folder, "z.heic", b"");
+    write(&folder, ".hidden.png", b"1");
+    write(&folder, "text.txt", b"2");
+    write(&folder, "c.png.part", b"3");
+    folder.make_dir("dir.png");
+    write(&folder.join("dir.png"), "inner.png", b"4");
     let reports = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&reports);
     let store = build(
-        DirStore::builder(folder.path())
-            .progress(move |progress| sink.lock().unwrap().push(progress)),
+        DirStore::builder(&folder).progress(move |progress| sink.lock().unwrap().push(progress)),
     );
     // The empty file is listed once it has stayed empty for a while.
     assert_eq!(listed(&store), ["a.jpeg", "b.PNG"]);
@@ -44,20 +43,20 @@ fn s5_the_images_directly_in_the_folder_are_listed_in_order_and_served() {
 #[test]
 fn only_selects_files_by_a_substring_of_their_name() {
     let folder = temp();
-    write(folder.path(), "Holiday-1.png", b"1");
-    write(folder.path(), "work.png", b"2");
-    let store = build(DirStore::builder(folder.path()).only("HOLIDAY"));
+    write(&folder, "Holiday-1.png", b"1");
+    write(&folder, "work.png", b"2");
+    let store = build(DirStore::builder(&folder).only("HOLIDAY"));
     assert_eq!(listed(&store), ["Holiday-1.png"]);
 }
 
 #[test]
 fn a_missing_folder_is_an_error_that_names_it() {
     let folder = temp();
-    let missing = folder.path().join("nowhere");
+    let missing = folder.join("nowhere");
     let error = DirStore::open_folder(&missing).unwrap_err();
     assert!(matches!(error, DirStoreError::Folder { .. }));
     assert!(error.to_string().contains("nowhere"), "{error}");
-    let file = folder.path().join("file");
+    let file = folder.join("file");
     File::create(&file).unwrap();
     assert!(DirStore::open_folder(&file).is_err());
 }
@@ -65,33 +64,29 @@ fn a_missing_folder_is_an_error_that_names_it() {
 #[test]
 fn links_are_followed_only_inside_the_folder() {
     let (folder, outside) = (temp(), temp());
-    write(outside.path(), "secret.png", b"secret");
-    write(folder.path(), "a.png", b"a");
-    fs::create_dir(folder.path().join("kept")).unwrap();
-    write(folder.path(), "kept/kept.png", b"kept");
-    symlink("kept/kept.png", folder.path().join("inside.png")).unwrap();
-    symlink(
-        outside.path().join("secret.png"),
-        folder.path().join("absolute.png"),
-    )
-    .unwrap();
+    write(&outside, "secret.png", b"secret");
+    write(&folder, "a.png", b"a");
+    folder.make_dir("kept");
+    write(&folder, "kept/kept.png", b"kept");
+    folder.link("kept/kept.png", "inside.png");
+    folder.link(outside.join("secret.png"), "absolute.png");
     let up = format!(
         "../{}/secret.png",
-        outside.path().file_name().unwrap().to_str().unwrap()
+        outside.file_name().unwrap().to_str().unwrap()
     );
-    symlink(up, folder.path().join("relative.png")).unwrap();
-    symlink("nowhere", folder.path().join("dangling.png")).unwrap();
-    symlink("loop.png", folder.path().join("loop.png")).unwrap();
-    symlink("/dev/zero", folder.path().join("device.png")).unwrap();
+    folder.link(up, "relative.png");
+    folder.link("nowhere", "dangling.png");
+    folder.link("loop.png", "loop.png");
+    folder.link("/dev/zero", "device.png");
     rustix::fs::mknodat(
         rustix::fs::CWD,
-        folder.path().join("pipe.png"),
+        folder.join("pipe.png"),
         rustix::fs::FileType::Fifo,
         rustix::fs::Mode::RUSR,
         0,
     )
     .unwrap();
-    let store = open_store(folder.path());
+    let store = open_store(&folder);
     assert_eq!(listed(&store), ["a.png", "inside.png"]);
 }
 
@@ -100,9 +95,9 @@ fn w6_a_name_that_is_not_utf8_is_listed_with_replacement_characters_and_served()
     use std::os::unix::ffi::OsStrExt;
     let folder = temp();
     let name = std::ffi::OsStr::from_bytes(b"caf\xe9.png");
-    fs::write(folder.path().join(name), b"x").unwrap();
-    fs::write(folder.path().join("e\u{301}.png"), b"y").unwrap();
-    let store = open_store(folder.path());
+    folder.write(name, b"x");
+    folder.write("e\u{301}.png", b"y");
+    let store = open_store(&folder);
     assert_eq!(listed(&store), ["caf\u{fffd}.png", "é.png"]);
     for entry in store.catalog().snapshot().entries() {
         assert_eq!(body(&store, entry.image()).unwrap().len(), 1);
@@ -112,9 +107,9 @@ fn w6_a_name_that_is_not_utf8_is_listed_with_replacement_characters_and_served()
 #[test]
 fn w5_the_type_is_that_of_the_first_bytes_else_of_the_extension() {
     let folder = temp();
-    let gif = write(folder.path(), "a.png", b"GIF89a...");
-    let other = write(folder.path(), "b.svg", b"<svg/>");
-    let store = open_store(folder.path());
+    let gif = write(&folder, "a.png", b"GIF89a...");
+    let other = write(&folder, "b.svg", b"<svg/>");
+    let store = open_store(&folder);
     assert_eq!(image(&store, gif).flags.file_type(), FileType::Gif);
     assert_eq!(image(&store, other).flags.bits(), 7);
 }
@@ -122,17 +117,17 @@ fn w5_the_type_is_that_of_the_first_bytes_else_of_the_extension() {
 #[test]
 fn s14_a_file_too_long_for_a_packet_is_not_listed() {
     let folder = temp();
-    write(folder.path(), "a.png", b"a");
+    write(&folder, "a.png", b"a");
     // A sparse file: it needs no disk space, and is not read.
-    File::create(folder.path().join("huge.png"))
+    File::create(folder.join("huge.png"))
         .unwrap()
         .set_len(4_294_967_296)
         .unwrap();
-    let store = open_store(folder.path());
+    let store = open_store(&folder);
     assert_eq!(listed(&store), ["a.png"]);
     File::options()
         .write(true)
-        .open(folder.path().join("huge.png"))
+        .open(folder.join("huge.png"))
         .unwrap()
         .set_len(3)
         .unwrap();
@@ -142,15 +137,15 @@ fn s14_a_file_too_long_for_a_packet_is_not_listed() {
 #[test]
 fn s4_files_with_the_same_bytes_are_one_image_under_the_first_remaining_name() {
     let folder = temp();
-    let id = write(folder.path(), "b.png", b"same");
-    write(folder.path(), "a.png", b"same");
-    write(folder.path(), "c.png", b"same");
-    fs::hard_link(folder.path().join("c.png"), folder.path().join("d.png")).unwrap();
-    let store = open_store(folder.path());
+    let id = write(&folder, "b.png", b"same");
+    write(&folder, "a.png", b"same");
+    write(&folder, "c.png", b"same");
+    folder.hard_link("c.png", "d.png");
+    let store = open_store(&folder);
     assert_eq!(listed(&store), ["a.png"]);
     for next in ["b.png", "c.png", "d.png"] {
         let first = listed(&store).remove(0);
-        fs::remove_file(folder.path().join(first)).unwrap();
+        folder.remove(first);
         wait_for_names(&store, &[next]);
         assert_eq!(body(&store, image(&store, id)).unwrap(), b"same");
     }
@@ -162,18 +157,18 @@ fn s4_of_two_files_with_one_id_the_later_is_refused_until_the_first_is_removed()
     let (one, other) = collision();
     let folder = temp();
     // In the initial index the order is that of the names, whichever file is hashed first.
-    let id = write(folder.path(), "a.png", &one);
-    write(folder.path(), "b.png", &other);
-    write(folder.path(), "c.png", &other);
-    let store = open_store(folder.path());
+    let id = write(&folder, "a.png", &one);
+    write(&folder, "b.png", &other);
+    write(&folder, "c.png", &other);
+    let store = open_store(&folder);
     assert_eq!(listed(&store), ["a.png"]);
     assert_eq!(body(&store, image(&store, id)).unwrap(), one);
     // Later the order is that of appearance, whatever the names.
-    write(folder.path(), "0.png", &other);
-    let marker = write(folder.path(), "marker.png", b"marker");
+    write(&folder, "0.png", &other);
+    let marker = write(&folder, "marker.png", b"marker");
     wait_for(&store, |catalog| catalog.contains(marker));
     assert_eq!(listed(&store), ["a.png", "marker.png"]);
-    fs::remove_file(folder.path().join("a.png")).unwrap();
+    folder.remove("a.png");
     wait_for(&store, |catalog| names(catalog)[0] != "a.png");
     wait_for(&store, |catalog| names(catalog) == ["0.png", "marker.png"]);
     assert_eq!(body(&store, image(&store, id)).unwrap(), other);
@@ -231,12 +226,12 @@ fn s13_a_body_of_a_changed_file_is_never_completed() {
     for (what, attack) in ATTACKS {
         let folder = temp();
         let bytes = noise(300_000, 1);
-        let id = write(folder.path(), "a.png", &bytes);
-        let store = build(DirStore::builder(folder.path()).follow(Follow::Never));
+        let id = write(&folder, "a.png", &bytes);
+        let store = build(DirStore::builder(&folder).follow(Follow::Never));
         let listed = image(&store, id);
         let open_image = open(&store, listed).unwrap();
         assert_eq!(read(&open_image, 0, 100_000).unwrap(), bytes[..100_000]);
-        attack(&folder.path().join("a.png"));
+        attack(&folder.join("a.png"));
         let error = read_rest(&open_image, 100_000, 100_000).expect_err(what);
         assert!(matches!(error, StoreError::Changed(_)), "{what}: {error}");
         // The catalog is corrected although the store does not follow the folder.
@@ -255,14 +250,14 @@ fn s13_a_body_of_a_changed_file_is_never_completed() {
 fn s13_a_file_replaced_or_deleted_while_open_is_served_completely_or_not_at_all() {
     let folder = temp();
     let bytes = noise(300_000, 1);
-    let id = write(folder.path(), "a.png", &bytes);
-    let store = build(DirStore::builder(folder.path()).follow(Follow::Never));
+    let id = write(&folder, "a.png", &bytes);
+    let store = build(DirStore::builder(&folder).follow(Follow::Never));
     let listed = image(&store, id);
     for replace in [true, false] {
         let open_image = open(&store, listed);
         if replace {
-            write(folder.path(), "new", noise(300_000, 2));
-            fs::rename(folder.path().join("new"), folder.path().join("a.png")).unwrap();
+            write(&folder, "new", noise(300_000, 2));
+            folder.rename("new", "a.png");
         }
         // Removing the last link changes the ctime, so the open file counts as changed.
         if let Ok(open_image) = &open_image {
@@ -285,12 +280,12 @@ fn s13_a_file_replaced_or_deleted_while_open_is_served_completely_or_not_at_all(
 #[test]
 fn s13_opening_a_changed_or_missing_file_fails_and_corrects_the_catalog() {
     let folder = temp();
-    let id = write(folder.path(), "a.png", b"one");
-    let gone = write(folder.path(), "b.png", b"two");
-    let store = build(DirStore::builder(folder.path()).follow(Follow::Never));
+    let id = write(&folder, "a.png", b"one");
+    let gone = write(&folder, "b.png", b"two");
+    let store = build(DirStore::builder(&folder).follow(Follow::Never));
     let (a, b) = (image(&store, id), image(&store, gone));
-    let new = write(folder.path(), "a.png", b"eno");
-    fs::remove_file(folder.path().join("b.png")).unwrap();
+    let new = write(&folder, "a.png", b"eno");
+    folder.remove("b.png");
     assert!(matches!(open(&store, a), Err(StoreError::Changed(changed)) if changed == id));
     assert!(matches!(open(&store, b), Err(StoreError::Gone(id)) if id == gone));
     wait_for(&store, |c| c.len() == 1 && c.contains(new));
@@ -304,16 +299,16 @@ fn s9_s6_bmp_and_other_images_are_listed_compressed_once_ready_without_an_event(
     let small = vec![1; 10_000];
     let large: Vec<u8> = (0..3_000_000u32).map(|n| (n / 1000) as u8).collect();
     let ids = [
-        write(folder.path(), "a.bmp", &small),
-        write(folder.path(), "b.tif", &large),
+        write(&folder, "a.bmp", &small),
+        write(&folder, "b.tif", &large),
     ];
     let raw_ones = [
-        write(folder.path(), "c.png", vec![2; 10_000]),
-        write(folder.path(), "d.bmp", noise(10_000, 3)),
-        write(folder.path(), "e.tif", noise(3_000_000, 4)),
-        write(folder.path(), "f.svg", b""),
+        write(&folder, "c.png", vec![2; 10_000]),
+        write(&folder, "d.bmp", noise(10_000, 3)),
+        write(&folder, "e.tif", noise(3_000_000, 4)),
+        write(&folder, "f.svg", b""),
     ];
-    let store = open_store(folder.path());
+    let store = open_store(&folder);
     let raw = image(&store, ids[0]);
     wait_for(&store, |c| {
         ids.iter()
@@ -333,7 +328,7 @@ fn s9_s6_bmp_and_other_images_are_listed_compressed_once_ready_without_an_event(
     wait_for(&store, |c| c.len() == 6);
     assert_eq!(events(&store), 6);
     // The queue is in order, so the others were tried before this one.
-    let last = write(folder.path(), "z.bmp", vec![9; 10_000]);
+    let last = write(&folder, "z.bmp", vec![9; 10_000]);
     wait_for(&store, |c| {
         c.get(last).is_some_and(|i| i.flags.is_compressed())
     });
@@ -342,7 +337,7 @@ fn s9_s6_bmp_and_other_images_are_listed_compressed_once_ready_without_an_event(
     }
     // An open variant outlives its file.
     let open_image = open(&store, image(&store, ids[0])).unwrap();
-    fs::remove_file(folder.path().join("a.bmp")).unwrap();
+    folder.remove("a.bmp");
     wait_for(&store, |c| !c.contains(ids[0]));
     let variant = read_rest(&open_image, 0, 10_000).unwrap();
     assert_eq!(zstd::decode_all(&variant[..]).unwrap(), small);
@@ -353,15 +348,15 @@ fn s9_s6_bmp_and_other_images_are_listed_compressed_once_ready_without_an_event(
 fn s9_compression_is_disabled_by_a_threshold_of_0_and_limited_by_memory() {
     let folder = temp();
     let raw = vec![1; 100_000];
-    let id = write(folder.path(), "a.bmp", &raw);
+    let id = write(&folder, "a.bmp", &raw);
     let off = Threshold::new(0.0).unwrap();
     let builders = [
-        DirStore::builder(folder.path()).compression(off),
-        DirStore::builder(folder.path()).variant_memory(10),
+        DirStore::builder(&folder).compression(off),
+        DirStore::builder(&folder).variant_memory(10),
     ];
     for builder in builders {
         let store = build(builder);
-        let marker = write(folder.path(), "m.png", b"marker");
+        let marker = write(&folder, "m.png", b"marker");
         wait_for(&store, |c| c.contains(marker));
         let listed = image(&store, id);
         assert!(!listed.flags.is_compressed());
@@ -372,29 +367,23 @@ fn s9_compression_is_disabled_by_a_threshold_of_0_and_limited_by_memory() {
         let (image, bytes) = sent(&store, compressed).unwrap();
         assert_eq!(image, listed);
         assert_eq!(bytes, raw);
-        fs::remove_file(folder.path().join("m.png")).unwrap();
+        folder.remove("m.png");
     }
 }
 
 #[test]
 fn unchanged_files_in_the_index_file_are_not_read_again() {
     let (folder, cache) = (temp(), temp());
-    let index = cache.path().join("made/index");
-    let a = write(folder.path(), "a.png", b"GIF89a");
-    let open = |rehash| {
-        build(
-            DirStore::builder(folder.path())
-                .index_file(&index)
-                .rehash(rehash),
-        )
-    };
+    let index = cache.join("made/index");
+    let a = write(&folder, "a.png", b"GIF89a");
+    let open = |rehash| build(DirStore::builder(&folder).index_file(&index).rehash(rehash));
     drop(open(false));
     // A wrong ID in the index shows that it is used.
     make_index_lie(&index, ImageId(42));
     let store = open(false);
     assert_eq!(image(&store, ImageId(42)).flags.file_type(), FileType::Gif);
     // A changed file is read.
-    let b = write(folder.path(), "a.png", b"GIF89b");
+    let b = write(&folder, "a.png", b"GIF89b");
     wait_for(&store, |c| c.contains(b) && c.len() == 1);
     drop(store);
     fs::write(&index, b"garbage").unwrap();
@@ -406,8 +395,8 @@ fn unchanged_files_in_the_index_file_are_not_read_again() {
 #[test]
 fn dropping_a_store_joins_its_threads_and_open_bodies_stay_valid() {
     let folder = temp();
-    let id = write(folder.path(), "a.png", b"pixels");
-    let store = open_store(folder.path());
+    let id = write(&folder, "a.png", b"pixels");
+    let store = open_store(&folder);
     let open_image = open(&store, image(&store, id)).unwrap();
     let begun = std::time::Instant::now();
     drop(store);

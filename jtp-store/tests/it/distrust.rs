@@ -78,7 +78,7 @@ fn fast() -> Follow {
 #[test]
 fn the_ids_are_right_and_no_file_is_read_after_inodes_were_renumbered() {
     let (place, cache) = (temp(), temp());
-    let (folder, index) = (place.path().join("images"), cache.path().join("index"));
+    let (folder, index) = (place.join("images"), cache.join("index"));
     fs::create_dir(&folder).unwrap();
     let mut files = five_files(&folder);
     set_age(&folder.join("f1.png"), 2 * AN_HOUR);
@@ -90,7 +90,7 @@ fn the_ids_are_right_and_no_file_is_read_after_inodes_were_renumbered() {
         )
     };
     assert_eq!(entries(&open().0), files);
-    fs::remove_file(folder.join("f2.png")).unwrap();
+    folder.remove("f2.png");
     files.remove(1);
     replug(&folder);
     let (store, bytes) = open();
@@ -100,13 +100,13 @@ fn the_ids_are_right_and_no_file_is_read_after_inodes_were_renumbered() {
     }
     // The names decide: an exchange of two names is noticed if their times differ.
     drop(store);
-    fs::rename(folder.join("f1.png"), folder.join("f")).unwrap();
-    fs::rename(folder.join("f3.png"), folder.join("f1.png")).unwrap();
-    fs::rename(folder.join("f"), folder.join("f3.png")).unwrap();
+    folder.rename("f1.png", "f");
+    folder.rename("f3.png", "f1.png");
+    folder.rename("f", "f3.png");
     let store = open().0;
     let catalog = store.catalog().snapshot();
     for entry in catalog.entries() {
-        let bytes = fs::read(folder.join(entry.name)).unwrap();
+        let bytes = folder.read(entry.name);
         assert_eq!(ImageId::of(&bytes), entry.id, "{}", entry.name);
     }
 }
@@ -114,7 +114,7 @@ fn the_ids_are_right_and_no_file_is_read_after_inodes_were_renumbered() {
 #[test]
 fn inodes_that_are_renumbered_while_a_store_is_open_lead_to_no_event() {
     let place = temp();
-    let folder = place.path().join("images");
+    let folder = place.join("images");
     fs::create_dir(&folder).unwrap();
     let files = five_files(&folder);
     let store = build(distrusting(&folder).follow(fast()));
@@ -132,15 +132,15 @@ fn inodes_that_are_renumbered_while_a_store_is_open_lead_to_no_event() {
 #[test]
 fn files_that_exchange_their_names_are_noticed_by_events_although_size_and_time_are_equal() {
     let place = temp();
-    let folder = place.path();
+    let folder = &*place;
     let (one, other) = (write(folder, "a.png", b"1"), write(folder, "b.png", b"2"));
     for name in ["a.png", "b.png"] {
         set_age(&folder.join(name), AN_HOUR);
     }
     let store = build(distrusting(folder));
-    fs::rename(folder.join("a.png"), folder.join("c")).unwrap();
-    fs::rename(folder.join("b.png"), folder.join("a.png")).unwrap();
-    fs::rename(folder.join("c"), folder.join("b.png")).unwrap();
+    folder.rename("a.png", "c");
+    folder.rename("b.png", "a.png");
+    folder.rename("c", "b.png");
     let expected = [("a.png".to_owned(), other), ("b.png".to_owned(), one)];
     wait_for(&store, |_| entries(&store) == expected);
 }
@@ -148,7 +148,7 @@ fn files_that_exchange_their_names_are_noticed_by_events_although_size_and_time_
 #[test]
 fn a_file_moved_to_a_name_is_read_although_a_file_of_that_name_size_and_time_was_away() {
     let place = temp();
-    let folder = place.path().join("images");
+    let folder = place.join("images");
     fs::create_dir(&folder).unwrap();
     write(&folder, "a.png", b"1");
     set_age(&folder.join("a.png"), AN_HOUR);
@@ -158,46 +158,46 @@ fn a_file_moved_to_a_name_is_read_although_a_file_of_that_name_size_and_time_was
         // Shows that the store watches the new folder.
         let marker = write(&folder, "marker.png", b"marker");
         wait_for(&store, |catalog| catalog.contains(marker));
-        fs::remove_file(folder.join("marker.png")).unwrap();
+        folder.remove("marker.png");
         let new = write(&folder, "new", b"2");
         let file = fs::File::options().write(true).open(folder.join("new"));
         file.unwrap().set_modified(modified.unwrap()).unwrap();
-        fs::rename(folder.join("new"), folder.join("a.png")).unwrap();
+        folder.rename("new", "a.png");
         wait_for(&store, |catalog| catalog.contains(new));
-        fs::remove_file(folder.join("a.png")).unwrap();
+        folder.remove("a.png");
     });
 }
 
 #[test]
 fn a_file_rewritten_within_the_granularity_is_listed_with_its_new_id() {
     let place = temp();
-    write(place.path(), "a.png", b"first ");
-    set_age(&place.path().join("a.png"), 0);
-    let store = build(distrusting(place.path()).follow(fast()));
-    let id = edit(place.path(), "a.png", b"second");
+    write(&place, "a.png", b"first ");
+    set_age(&place.join("a.png"), 0);
+    let store = build(distrusting(&place).follow(fast()));
+    let id = edit(&place, "a.png", b"second");
     wait_for(&store, |catalog| catalog.contains(id) && catalog.len() == 1);
 }
 
 #[test]
 fn a_file_that_was_read_within_the_granularity_is_read_again_by_the_next_run() {
     let (place, cache) = (temp(), temp());
-    let index = cache.path().join("index");
-    write(place.path(), "a.png", b"first ");
-    write(place.path(), "future.png", b"before");
-    set_age(&place.path().join("a.png"), 0);
+    let index = cache.join("index");
+    write(&place, "a.png", b"first ");
+    write(&place, "future.png", b"before");
+    set_age(&place.join("a.png"), 0);
     let future = fs::File::options()
         .write(true)
-        .open(place.path().join("future.png"));
+        .open(place.join("future.png"));
     let time = std::time::SystemTime::now() + Duration::from_secs(AN_HOUR);
     future.unwrap().set_modified(time).unwrap();
     let open = || {
-        let builder = distrusting(place.path()).follow(Follow::Never);
+        let builder = distrusting(&place).follow(Follow::Never);
         build(builder.index_file(&index))
     };
     drop(open());
-    let a = edit(place.path(), "a.png", b"second");
-    let b = edit(place.path(), "future.png", b"after ");
-    set_age(&place.path().join("a.png"), 0);
+    let a = edit(&place, "a.png", b"second");
+    let b = edit(&place, "future.png", b"after ");
+    set_age(&place.join("a.png"), 0);
     let catalog = open().catalog().snapshot();
     assert!(catalog.contains(a) && catalog.contains(b));
 }
@@ -205,12 +205,12 @@ fn a_file_that_was_read_within_the_granularity_is_read_again_by_the_next_run() {
 #[test]
 fn a_file_that_was_changed_a_few_seconds_ago_is_in_the_index_after_its_second_reading() {
     let (place, cache) = (temp(), temp());
-    let index = cache.path().join("index");
-    write(place.path(), "a.png", b"a");
+    let index = cache.join("index");
+    write(&place, "a.png", b"a");
     // Longer ago than the granularity, but the clock of the file system may be behind.
-    set_age(&place.path().join("a.png"), 10);
+    set_age(&place.join("a.png"), 10);
     let has_record = || fs::metadata(&index).is_ok_and(|there| there.len() > 8);
-    let open = |follow| build(distrusting(place.path()).follow(follow).index_file(&index));
+    let open = |follow| build(distrusting(&place).follow(follow).index_file(&index));
     drop(open(Follow::Never));
     assert!(!has_record(), "read once");
     let begun = std::time::Instant::now();
@@ -226,13 +226,13 @@ fn a_file_that_was_changed_a_few_seconds_ago_is_in_the_index_after_its_second_re
 fn s13_a_change_that_metadata_do_not_show_is_not_sent_and_corrects_the_catalog() {
     for length in [6, 100_000] {
         let place = temp();
-        let old = write(place.path(), "a.png", noise(length, 1));
-        set_age(&place.path().join("a.png"), AN_HOUR);
-        let store = build(distrusting(place.path()).follow(Follow::Never));
+        let old = write(&place, "a.png", noise(length, 1));
+        set_age(&place.join("a.png"), AN_HOUR);
+        let store = build(distrusting(&place).follow(Follow::Never));
         let listed = image(&store, old);
         // Also in memory there is no copy that hides the change.
         body(&store, listed).unwrap();
-        let new = edit(place.path(), "a.png", &noise(length, 2));
+        let new = edit(&place, "a.png", &noise(length, 2));
         match sent(&store, listed) {
             Err(StoreError::Changed(id)) => assert_eq!(id, old),
             // What a server does with bytes that it hashes on the way out.
@@ -282,7 +282,7 @@ fn the_files_of_a_folder_that_comes_back_are_not_read_again() {
 /// With `in_its_place`, the path leads to an empty folder meanwhile, such as the mount point of a disk.
 fn comes_back(distrust: bool, in_its_place: bool) {
     let (place, cache) = (temp(), temp());
-    let (folder, index) = (place.path().join("images"), cache.path().join("index"));
+    let (folder, index) = (place.join("images"), cache.join("index"));
     fs::create_dir(&folder).unwrap();
     write(&folder, "a.png", b"a");
     set_age(&folder.join("a.png"), AN_HOUR);
@@ -312,7 +312,7 @@ fn comes_back(distrust: bool, in_its_place: bool) {
 #[test]
 fn a_store_without_an_index_file_does_not_read_the_files_of_a_folder_again_that_comes_back() {
     let place = temp();
-    let folder = place.path().join("images");
+    let folder = place.join("images");
     fs::create_dir(&folder).unwrap();
     let old = write(&folder, "a.png", b"a");
     set_age(&folder.join("a.png"), AN_HOUR);
@@ -329,8 +329,8 @@ fn a_store_that_is_opened_before_the_disk_is_mounted_uses_and_keeps_its_index() 
     // More than what makes an index file overgrown if there is no file.
     const FILES: usize = 4200;
     let (place, cache) = (temp(), temp());
-    let (folder, index) = (place.path().join("images"), cache.path().join("index"));
-    let disk = place.path().join("disk");
+    let (folder, index) = (place.join("images"), cache.join("index"));
+    let disk = place.join("disk");
     fs::create_dir(&disk).unwrap();
     for n in 0..FILES {
         write(&disk, &format!("{n}.png"), n.to_string());
@@ -371,13 +371,13 @@ fn scan(folder: &Path, mode: ScanMode) -> Found {
 #[test]
 fn an_output_folder_misses_the_file_that_was_removed_after_inodes_were_renumbered() {
     let place = temp();
-    let folder = place.path().join("images");
+    let folder = place.join("images");
     fs::create_dir(&folder).unwrap();
     let files = five_files(&folder);
     assert_eq!(scan(&folder, ScanMode::Ids).images.len(), 5);
     // The index is used: it does not have this change, which no metadata show.
     let unseen = edit(&folder, "f5.png", b"file X");
-    fs::remove_file(folder.join("f2.png")).unwrap();
+    folder.remove("f2.png");
     replug(&folder);
     let found = scan(&folder, ScanMode::Ids);
     let has: Vec<_> = files.iter().map(|(_, id)| found.contains(*id)).collect();
@@ -389,35 +389,35 @@ fn an_output_folder_misses_the_file_that_was_removed_after_inodes_were_renumbere
 #[test]
 fn an_output_folder_finds_a_file_rewritten_within_the_granularity() {
     let place = temp();
-    let first = write(place.path(), "a.png", b"first ");
-    set_age(&place.path().join("a.png"), 0);
+    let first = write(&place, "a.png", b"first ");
+    set_age(&place.join("a.png"), 0);
     for _ in 0..2 {
-        assert!(scan(place.path(), ScanMode::Ids).contains(first));
+        assert!(scan(&place, ScanMode::Ids).contains(first));
     }
-    let second = edit(place.path(), "a.png", b"second");
-    assert!(scan(place.path(), ScanMode::Ids).contains(second));
+    let second = edit(&place, "a.png", b"second");
+    assert!(scan(&place, ScanMode::Ids).contains(second));
 }
 
 #[test]
 fn s14_files_longer_than_a_packet_are_not_read_on_either_side() {
     let place = temp();
-    let id = write(place.path(), "a.png", b"a");
-    let long = fs::File::create(place.path().join("long.png")).unwrap();
+    let id = write(&place, "a.png", b"a");
+    let long = fs::File::create(place.join("long.png")).unwrap();
     // A sparse file of 1 TiB: reading it would take minutes.
     let too_long = u64::from(u32::MAX) + 1;
     long.set_len(1 << 40).unwrap();
     let begun = std::time::Instant::now();
     for mode in [ScanMode::Ids, ScanMode::Rehash] {
-        let found = scan(place.path(), mode);
+        let found = scan(&place, mode);
         assert_eq!(found.too_long, ["long.png"]);
         assert_eq!(found.images.values().copied().collect::<Vec<_>>(), [id]);
         assert!(found.unreadable.is_empty());
     }
     for length in [too_long, 1 << 40] {
         long.set_len(length).unwrap();
-        let (store, bytes) = open_and_count(distrusting(place.path()).rehash(true));
+        let (store, bytes) = open_and_count(distrusting(&place).rehash(true));
         assert_eq!((listed(&store), bytes), (vec!["a.png".to_owned()], 1));
-        assert_eq!(scan(place.path(), ScanMode::Rehash).too_long, ["long.png"]);
+        assert_eq!(scan(&place, ScanMode::Rehash).too_long, ["long.png"]);
     }
     assert!(begun.elapsed() < PATIENCE);
 }

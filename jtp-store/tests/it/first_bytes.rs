@@ -2,7 +2,6 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +30,7 @@ fn wait_until_settled(file: &Path) {
 #[test]
 fn images_are_listed_whatever_their_name() {
     let folder = temp();
-    let path = folder.path();
+    let path = &*folder;
     write(path, "IMG_0001", PNG);
     write(path, "photo.bin", JPEG);
     write(path, "download", b"RIFF\x04\0\0\0WEBPVP8 ");
@@ -62,13 +61,10 @@ fn images_are_listed_whatever_their_name() {
 fn files_that_are_no_images_are_not_read_again_at_a_scan_nor_at_the_next_start() {
     const COUNT: u64 = 10_000;
     let place = temp();
-    let (path, index) = (
-        place.path().join("images"),
-        place.path().join("cache/index"),
-    );
+    let (path, index) = (place.join("images"), place.join("cache/index"));
     fs::create_dir(&path).unwrap();
     for n in 0..COUNT {
-        fs::write(path.join(format!("file-{n}")), b"text").unwrap();
+        path.write(format!("file-{n}"), b"text");
     }
     write(&path, "a.png", PNG);
     wait_until_settled(&path.join("a.png"));
@@ -102,11 +98,8 @@ fn each_way_to_follow(mut test: impl FnMut(DirStoreBuilder, &Path)) {
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
         for distrust in [false, true] {
             let folder = temp();
-            let builder = DirStore::builder(folder.path());
-            test(
-                builder.follow(follow).distrust_inodes(distrust),
-                folder.path(),
-            );
+            let builder = DirStore::builder(&folder);
+            test(builder.follow(follow).distrust_inodes(distrust), &folder);
         }
     }
 }
@@ -124,9 +117,9 @@ fn a_file_that_becomes_an_image_or_ceases_to_be_one_is_noticed() {
         wait_for_names(&store, &["empty", "text"]);
         write(path, "text", b"text again");
         wait_for_names(&store, &["empty"]);
-        fs::rename(path.join("empty"), path.join("renamed")).unwrap();
+        path.rename("empty", "renamed");
         wait_for_names(&store, &["renamed"]);
-        fs::remove_file(path.join("renamed")).unwrap();
+        path.remove("renamed");
         wait_for_names(&store, &[]);
     });
 }
@@ -140,10 +133,10 @@ fn a_download_appears_when_it_gets_its_name() {
         // Shows that the others were seen.
         write(path, "b.png", b"1");
         wait_for_names(&store, &["b.png"]);
-        fs::rename(path.join("IMG_0001.part"), path.join("IMG_0001")).unwrap();
-        fs::rename(path.join("a.png.crdownload"), path.join("a.png")).unwrap();
+        path.rename("IMG_0001.part", "IMG_0001");
+        path.rename("a.png.crdownload", "a.png");
         wait_for_names(&store, &["IMG_0001", "a.png", "b.png"]);
-        fs::rename(path.join("a.png"), path.join("a.png~")).unwrap();
+        path.rename("a.png", "a.png~");
         wait_for_names(&store, &["IMG_0001", "b.png"]);
     });
 }
@@ -153,9 +146,9 @@ fn a_rename_changes_whether_a_file_is_an_image() {
     each_way_to_follow(|builder, path| {
         write(path, "scan", b"not known by its bytes");
         let store = build(builder);
-        fs::rename(path.join("scan"), path.join("scan.tif")).unwrap();
+        path.rename("scan", "scan.tif");
         wait_for_names(&store, &["scan.tif"]);
-        fs::rename(path.join("scan.tif"), path.join("scan")).unwrap();
+        path.rename("scan.tif", "scan");
         wait_for_names(&store, &[]);
     });
 }
@@ -163,7 +156,7 @@ fn a_rename_changes_whether_a_file_is_an_image() {
 #[test]
 fn a_text_file_that_a_program_keeps_open_is_no_image_and_an_image_is_listed_once_it_is_closed() {
     let folder = temp();
-    let path = folder.path();
+    let path = &*folder;
     let mut log = fs::File::create(path.join("server.log")).unwrap();
     std::io::Write::write_all(&mut log, b"started\n").unwrap();
     let mut image = fs::File::create(path.join("IMG")).unwrap();
@@ -180,29 +173,29 @@ fn a_text_file_that_a_program_keeps_open_is_no_image_and_an_image_is_listed_once
 #[test]
 fn of_files_with_the_same_bytes_one_with_an_image_extension_gives_the_name() {
     let folder = temp();
-    let path = folder.path();
+    let path = &*folder;
     write(path, "beach", PNG);
     write(path, "beach.png", PNG);
-    symlink("beach.png", path.join("a-link")).unwrap();
+    path.link("beach.png", "a-link");
     let store = open_store(path);
     assert_eq!(listed(&store), ["beach.png"]);
     assert_eq!(store.left_out().count(LeftOutReason::Duplicate), 2);
-    fs::remove_file(path.join("beach.png")).unwrap();
+    path.remove("beach.png");
     wait_for_names(&store, &["beach"]);
 }
 
 #[test]
 fn a_link_to_a_file_is_listed_if_that_is_an_image_by_its_own_name_or_bytes() {
     let folder = temp();
-    let path = folder.path();
-    fs::create_dir(path.join("sub")).unwrap();
+    let path = &*folder;
+    path.make_dir("sub");
     write(path, "sub/IMG", PNG);
     write(path, "sub/text", b"secret");
-    symlink("sub/IMG", path.join("link")).unwrap();
-    symlink("sub/text", path.join("text.png")).unwrap();
-    symlink("sub", path.join("current")).unwrap();
-    symlink("nowhere", path.join("dangling")).unwrap();
-    symlink("/etc/passwd", path.join("outside")).unwrap();
+    path.link("sub/IMG", "link");
+    path.link("sub/text", "text.png");
+    path.link("sub", "current");
+    path.link("nowhere", "dangling");
+    path.link("/etc/passwd", "outside");
     let store = open_store(path);
     assert_eq!(listed(&store), ["link"]);
     let left_out = store.left_out();
@@ -220,7 +213,7 @@ fn a_pipe_is_not_opened() {
     use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
     use std::os::unix::fs::OpenOptionsExt;
     let folder = temp();
-    let path = folder.path();
+    let path = &*folder;
     for name in ["pipe", "pipe.png"] {
         mknodat(CWD, path.join(name), FileType::Fifo, Mode::RWXU, 0).unwrap();
     }
@@ -252,9 +245,9 @@ fn a_pipe_is_not_opened() {
 #[test]
 fn what_is_left_out_is_counted_by_reason() {
     let folder = temp();
-    let path = folder.path();
+    let path = &*folder;
     for year in 2001..2030 {
-        fs::create_dir(path.join(year.to_string())).unwrap();
+        path.make_dir(year.to_string());
     }
     write(path, "a.png", PNG);
     write(path, "b.png", PNG);
@@ -264,7 +257,7 @@ fn what_is_left_out_is_counted_by_reason() {
     write(path, "c.png.tmp", PNG);
     write(path, "excluded.png", b"1");
     write(path, "secret", b"text");
-    fs::set_permissions(path.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    path.set_mode("secret", 0o000);
     let is_readable = fs::read(path.join("secret")).is_ok();
     let large = fs::File::create(path.join("large.png")).unwrap();
     large.set_len(1 << 32).unwrap();
@@ -301,7 +294,7 @@ fn what_is_left_out_is_counted_by_reason() {
 fn a_file_that_is_renamed_into_or_out_of_the_selection_appears_or_disappears() {
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
         let folder = temp();
-        let path = folder.path();
+        let path = &*folder;
         let patterns = jtp_store::Patterns::new().include("holiday-*").unwrap();
         let patterns = patterns.exclude("*.png").unwrap();
         let builder = DirStore::builder(path).patterns(patterns).only("BEACH");
@@ -312,7 +305,7 @@ fn a_file_that_is_renamed_into_or_out_of_the_selection_appears_or_disappears() {
         let store: Arc<DirStore> = build(builder.follow(follow));
         assert_eq!(listed(&store), ["holiday-beach.jpg"]);
         assert_eq!(store.left_out().count(LeftOutReason::Excluded), 3);
-        let rename = |from: &str, to: &str| fs::rename(path.join(from), path.join(to)).unwrap();
+        let rename = |from: &str, to: &str| path.rename(from, to);
         rename("beach.jpg", "holiday-beach-2.jpg");
         wait_for_names(&store, &["holiday-beach-2.jpg", "holiday-beach.jpg"]);
         rename("holiday-beach.jpg", "holiday-beach-2.png");
@@ -323,7 +316,7 @@ fn a_file_that_is_renamed_into_or_out_of_the_selection_appears_or_disappears() {
 #[test]
 fn files_of_a_folder_that_was_away_are_not_read_again() {
     let place = temp();
-    let (path, away) = (place.path().join("images"), place.path().join("away"));
+    let (path, away) = (place.join("images"), place.join("away"));
     fs::create_dir(&path).unwrap();
     for n in 0..100 {
         write(&path, &format!("file-{n}"), b"text");
@@ -347,7 +340,7 @@ fn files_of_a_folder_that_was_away_are_not_read_again() {
         // The next scan finds all others unchanged, if they are known.
         write(&path, "c.png", b"c");
         wait_for_names(&store, &["a.png", "c.png"]);
-        fs::remove_file(path.join("c.png")).unwrap();
+        path.remove("c.png");
         wait_for_names(&store, &["a.png"]);
         assert_eq!(reads(&store), 100, "{has_mount_point}");
     }
@@ -357,13 +350,13 @@ fn files_of_a_folder_that_was_away_are_not_read_again() {
 fn an_image_that_becomes_readable_is_listed() {
     each_way_to_follow(|builder, path| {
         write(path, "IMG", PNG);
-        fs::set_permissions(path.join("IMG"), fs::Permissions::from_mode(0o000)).unwrap();
+        path.set_mode("IMG", 0o000);
         let is_readable = fs::read(path.join("IMG")).is_ok();
         let store = build(builder);
         if !is_readable {
             assert_eq!(store.left_out().count(LeftOutReason::Unreadable), 1);
         }
-        fs::set_permissions(path.join("IMG"), fs::Permissions::from_mode(0o600)).unwrap();
+        path.set_mode("IMG", 0o600);
         wait_for_names(&store, &["IMG"]);
     });
 }
@@ -371,10 +364,7 @@ fn an_image_that_becomes_readable_is_listed() {
 #[test]
 fn files_known_by_name_alone_are_not_read_again_at_the_next_start() {
     let place = temp();
-    let (path, index) = (
-        place.path().join("images"),
-        place.path().join("cache/index"),
-    );
+    let (path, index) = (place.join("images"), place.join("cache/index"));
     fs::create_dir(&path).unwrap();
     let day_ago = std::time::SystemTime::now() - Duration::from_secs(86_400);
     for n in 0..100 {
@@ -389,19 +379,16 @@ fn files_known_by_name_alone_are_not_read_again_at_the_next_start() {
     assert_eq!(reads(&open()), 100);
     assert_eq!(reads(&open()), 0);
     // By its new name it is another file.
-    fs::rename(path.join("file-1"), path.join("file-1.txt")).unwrap();
+    path.rename("file-1", "file-1.txt");
     assert_eq!(reads(&open()), 1);
-    fs::rename(path.join("file-2"), path.join("file-2.tif")).unwrap();
+    path.rename("file-2", "file-2.tif");
     assert_eq!(listed(&open()), ["file-2.tif"]);
 }
 
 #[test]
 fn a_known_file_that_is_renamed_is_an_image_by_its_new_name() {
     let place = temp();
-    let (path, index) = (
-        place.path().join("images"),
-        place.path().join("cache/index"),
-    );
+    let (path, index) = (place.join("images"), place.join("cache/index"));
     fs::create_dir(&path).unwrap();
     write(&path, "scan", b"a scan");
     write(&path, "other.tif", b"another");
@@ -414,7 +401,7 @@ fn a_known_file_that_is_renamed_is_an_image_by_its_new_name() {
         ("other.tif", "other"),
         ("photo", "photo.x"),
     ] {
-        fs::rename(path.join(from), path.join(to)).unwrap();
+        path.rename(from, to);
     }
     assert_eq!(listed(&open()), ["photo.x", "scan.tif"]);
 }

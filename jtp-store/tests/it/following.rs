@@ -22,21 +22,21 @@ macro_rules! both {
         mod by_events {
             $(#[test] fn $name() {
                 let folder = super::images();
-                super::$name(&folder.path().join("images"), &super::open_store(&folder.path().join("images")));
+                super::$name(&folder.join("images"), &super::open_store(&folder.join("images")));
             })*
         }
         mod by_scans {
             $(#[test] fn $name() {
                 let folder = super::images();
-                super::$name(&folder.path().join("images"), &super::scanning(&folder.path().join("images")));
+                super::$name(&folder.join("images"), &super::scanning(&folder.join("images")));
             })*
         }
     };
 }
 
-fn images() -> tempfile::TempDir {
+fn images() -> Temp {
     let parent = temp();
-    fs::create_dir(parent.path().join("images")).unwrap();
+    parent.make_dir("images");
     parent
 }
 
@@ -53,7 +53,7 @@ fn added_changed_and_removed_files_are_reflected_within_2_s(folder, store) {
     let second = write(folder, "a.png", b"another");
     assert!(wait_for(store, |c| c.contains(second) && c.len() == 1) < SOON);
     assert_eq!(body(store, image(store, second)).unwrap(), b"another");
-    fs::remove_file(folder.join("a.png")).unwrap();
+    folder.remove("a.png");
     assert!(wait_for(store, jtp_core::Catalog::is_empty) < SOON);
     assert_eq!(events(store), 2);
 }
@@ -61,14 +61,14 @@ fn added_changed_and_removed_files_are_reflected_within_2_s(folder, store) {
 fn n1_a_rename_or_a_touch_is_no_event_and_a_changed_file_is(folder, store) {
     let id = write(folder, "a.png", b"same");
     wait_for(store, |c| c.contains(id));
-    fs::rename(folder.join("a.png"), folder.join("b.png")).unwrap();
+    folder.rename("a.png", "b.png");
     assert!(wait_for_names(store, &["b.png"]) < SOON);
     let file = File::options().write(true).open(folder.join("b.png")).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     drop(file);
     // The same bytes under the same name, through a temporary file.
     write(folder, ".tmp", b"same");
-    fs::rename(folder.join(".tmp"), folder.join("b.png")).unwrap();
+    folder.rename(".tmp", "b.png");
     let marker = write(folder, "marker.png", b"marker");
     wait_for(store, |c| c.contains(marker) && c.contains(id));
     assert_eq!(events(store), 2);
@@ -115,15 +115,11 @@ fn the_images_of_a_removed_folder_are_unlisted_until_it_is_back(here, store) {
 #[test]
 fn a_file_renamed_over_another_replaces_it_in_one_snapshot() {
     let folder = temp();
-    let old = write(folder.path(), "a.png", b"old");
-    let store = open_store(folder.path());
-    let new = write(folder.path(), ".a.png.tmp", b"new");
+    let old = write(&folder, "a.png", b"old");
+    let store = open_store(&folder);
+    let new = write(&folder, ".a.png.tmp", b"new");
     let mut changes = store.catalog().subscribe();
-    fs::rename(
-        folder.path().join(".a.png.tmp"),
-        folder.path().join("a.png"),
-    )
-    .unwrap();
+    folder.rename(".a.png.tmp", "a.png");
     let next = changes.wait_timeout(PATIENCE).unwrap();
     assert!(next.contains(new) && !next.contains(old));
 }
@@ -131,11 +127,11 @@ fn a_file_renamed_over_another_replaces_it_in_one_snapshot() {
 #[test]
 fn a_burst_of_files_is_published_in_a_few_snapshots() {
     let folder = temp();
-    let store = open_store(folder.path());
+    let store = open_store(&folder);
     let before = store.catalog().snapshot().generation();
     let begun = Instant::now();
     for n in 0..500 {
-        write(folder.path(), &format!("{n:03}.png"), format!("image {n}"));
+        write(&folder, &format!("{n:03}.png"), format!("image {n}"));
     }
     assert!(wait_for(&store, |c| c.len() == 500) < SOON);
     let snapshots = store.catalog().snapshot().generation() - before;
@@ -144,7 +140,7 @@ fn a_burst_of_files_is_published_in_a_few_snapshots() {
     assert!(snapshots <= allowed, "{snapshots} snapshots");
     assert_eq!(events(&store), 500);
     for n in 0..500 {
-        fs::remove_file(folder.path().join(format!("{n:03}.png"))).unwrap();
+        folder.remove(format!("{n:03}.png"));
     }
     assert!(wait_for(&store, jtp_core::Catalog::is_empty) < SOON);
 }
@@ -152,10 +148,10 @@ fn a_burst_of_files_is_published_in_a_few_snapshots() {
 #[test]
 fn r8_s13_an_image_that_is_being_overwritten_stays_listed_and_is_not_served() {
     let folder = temp();
-    let old = write(folder.path(), "a.png", b"the old picture");
-    let store = open_store(folder.path());
+    let old = write(&folder, "a.png", b"the old picture");
+    let store = open_store(&folder);
     let mut changes = store.catalog().subscribe();
-    let mut file = File::create(folder.path().join("a.png")).unwrap();
+    let mut file = File::create(folder.join("a.png")).unwrap();
     file.write_all(b"the new").unwrap();
     let error = body(&store, image(&store, old)).unwrap_err();
     assert!(matches!(error, StoreError::Changed(_)), "{error:?}");
@@ -171,25 +167,25 @@ fn r8_s13_an_image_that_is_being_overwritten_stays_listed_and_is_not_served() {
 #[test]
 fn new_links_are_listed() {
     let folder = temp();
-    fs::create_dir(folder.path().join("sub")).unwrap();
-    write(folder.path(), "sub/x.png", b"x");
-    let store = open_store(folder.path());
-    std::os::unix::fs::symlink("sub/x.png", folder.path().join("a.png")).unwrap();
+    folder.make_dir("sub");
+    write(&folder, "sub/x.png", b"x");
+    let store = open_store(&folder);
+    folder.link("sub/x.png", "a.png");
     wait_for_names(&store, &["a.png"]);
-    fs::hard_link(folder.path().join("sub/x.png"), folder.path().join("0.png")).unwrap();
+    folder.hard_link("sub/x.png", "0.png");
     assert!(wait_for_names(&store, &["0.png"]) < SOON);
 }
 
 #[test]
 fn with_one_thread_and_follow_never_only_the_initial_files_are_listed() {
     let folder = temp();
-    write(folder.path(), "a.png", b"a");
-    let store = DirStore::builder(folder.path())
+    write(&folder, "a.png", b"a");
+    let store = DirStore::builder(&folder)
         .hashing_threads(NonZeroUsize::MIN)
         .follow(Follow::Never)
         .open()
         .unwrap();
-    write(folder.path(), "b.png", b"b");
+    write(&folder, "b.png", b"b");
     let mut changes = store.catalog().subscribe();
     assert!(changes.wait_timeout(Duration::from_millis(300)).is_none());
     assert_eq!(listed(&store), ["a.png"]);

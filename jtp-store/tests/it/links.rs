@@ -17,21 +17,21 @@ const SOON: Duration = Duration::from_secs(2);
 
 /// A folder `images` with a folder `sub` in it, and a folder `outside` beside it.
 struct Folders {
-    parent: tempfile::TempDir,
+    parent: Temp,
 }
 
 impl Folders {
     fn new() -> Folders {
         let parent = temp();
         for name in ["images/sub", "outside"] {
-            fs::create_dir_all(parent.path().join(name)).unwrap();
+            parent.make_dir(name);
         }
         Folders { parent }
     }
 
     fn path(&self, path: &str) -> PathBuf {
         // Absolute links are compared with the real path.
-        self.parent.path().canonicalize().unwrap().join(path)
+        self.parent.canonicalize().unwrap().join(path)
     }
 
     fn images(&self) -> PathBuf {
@@ -39,11 +39,11 @@ impl Folders {
     }
 
     fn write(&self, path: &str, bytes: &str) -> ImageId {
-        write(self.parent.path(), path, bytes)
+        write(&self.parent, path, bytes)
     }
 
     fn link(&self, target: impl AsRef<Path>, name: &str) {
-        symlink(target, self.images().join(name)).unwrap();
+        self.images().link(target, name);
     }
 
     fn replace(&self, path: &str, bytes: &str) -> ImageId {

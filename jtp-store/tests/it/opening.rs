@@ -62,10 +62,10 @@ fn count_wakes<T>(future: impl Future<Output = T>) -> (T, usize) {
 #[test]
 fn an_unreadable_file_is_unavailable_and_stays_listed() {
     let folder = temp();
-    let id = write(folder.path(), "a.png", b"pixels");
-    let store = unfollowed(folder.path());
+    let id = write(&folder, "a.png", b"pixels");
+    let store = unfollowed(&folder);
     let listed = image(&store, id);
-    let path = folder.path().join("a.png");
+    let path = folder.join("a.png");
     fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     let raw = without_privileges(|| open_raw(&store, id, 0)).unwrap_err();
     let error = without_privileges(|| open(&store, listed)).unwrap_err();
@@ -103,12 +103,12 @@ fn s13_a_file_replaced_by_something_else_is_changed() {
     ];
     for (what, replace) in all {
         let folder = temp();
-        let id = write(folder.path(), "a.png", b"pixels");
-        let store = unfollowed(folder.path());
+        let id = write(&folder, "a.png", b"pixels");
+        let store = unfollowed(&folder);
         let listed = image(&store, id);
-        let path = folder.path().join("a.png");
+        let path = folder.join("a.png");
         // The old file stays, so that the new one cannot have its inode.
-        fs::rename(&path, folder.path().join("old")).unwrap();
+        fs::rename(&path, folder.join("old")).unwrap();
         replace(&path);
         let error = open_raw(&store, id, 10).unwrap_err();
         assert!(
@@ -133,7 +133,7 @@ fn s13_a_file_replaced_by_something_else_is_changed() {
 #[test]
 fn images_of_a_removed_folder_are_gone() {
     let parent = temp();
-    let folder = parent.path().join("images");
+    let folder = parent.join("images");
     fs::create_dir(&folder).unwrap();
     let id = write(&folder, "a.png", b"pixels");
     let store = open_store(&folder);
@@ -150,8 +150,8 @@ fn images_of_a_removed_folder_are_gone() {
 fn the_first_bytes_come_with_the_image_and_the_others_from_its_body() {
     let folder = temp();
     let bytes = noise(100_000, 1);
-    let id = write(folder.path(), "a.png", &bytes);
-    let store = open_store(folder.path());
+    let id = write(&folder, "a.png", &bytes);
+    let store = open_store(&folder);
     let listed = image(&store, id);
     for max_first in [0, 1, 99_999] {
         let open = smol::future::block_on(Arc::clone(&store).open(listed, max_first)).unwrap();
@@ -173,8 +173,8 @@ fn the_first_bytes_come_with_the_image_and_the_others_from_its_body() {
 #[test]
 fn an_empty_image_is_opened_as_a_whole() {
     let folder = temp();
-    let id = write(folder.path(), "a.png", b"");
-    let store = open_store(folder.path());
+    let id = write(&folder, "a.png", b"");
+    let store = open_store(&folder);
     wait_for(&store, |c| c.contains(id));
     let open = open(&store, image(&store, id)).unwrap();
     assert!(open.first().is_empty() && open.body().is_none());
@@ -184,8 +184,8 @@ fn an_empty_image_is_opened_as_a_whole() {
 #[test]
 fn a_body_is_read_up_to_its_end_and_not_beyond() {
     let folder = temp();
-    let id = write(folder.path(), "a.png", b"0123456789");
-    let store = open_store(folder.path());
+    let id = write(&folder, "a.png", b"0123456789");
+    let store = open_store(&folder);
     let open = open(&store, image(&store, id)).unwrap();
     assert_eq!(read(&open, 0, 8).unwrap(), b"01234567"[..]);
     assert_eq!(read(&open, 8, 2).unwrap(), b"89"[..]);
@@ -207,10 +207,10 @@ fn a_body_is_read_up_to_its_end_and_not_beyond() {
 #[test]
 fn a_file_in_memory_is_read_in_place() {
     // On tmpfs all files are in memory.
-    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let folder = Temp::in_folder("/dev/shm");
     let bytes = noise(100_000, 1);
-    let id = write(folder.path(), "a.png", &bytes);
-    let store = unfollowed(folder.path());
+    let id = write(&folder, "a.png", &bytes);
+    let store = unfollowed(&folder);
     let open = open(&store, image(&store, id)).unwrap();
     let body = open.body().unwrap();
     let mut buf = vec![0; 60_000];
@@ -223,7 +223,7 @@ fn a_file_in_memory_is_read_in_place() {
     // S13: only bytes before the last one are released after a change.
     let file = File::options()
         .append(true)
-        .open(folder.path().join("a.png"))
+        .open(folder.join("a.png"))
         .unwrap();
     std::io::Write::write_all(&mut &file, b"!").unwrap();
     assert_eq!(body.try_read(0, &mut buf).unwrap(), Some(60_000));
@@ -235,11 +235,11 @@ fn a_file_in_memory_is_read_in_place() {
 fn small_images_are_opened_in_one_call_in_order_and_the_second_time_from_memory() {
     let folder = temp();
     for n in 0..100 {
-        write(folder.path(), &format!("{n:03}.png"), noise(n, n as u64));
+        write(&folder, &format!("{n:03}.png"), noise(n, n as u64));
     }
     // The last one is too long to stay in memory.
-    write(folder.path(), "100.png", noise(50_000, 100));
-    let store = unfollowed(folder.path());
+    write(&folder, "100.png", noise(50_000, 100));
+    let store = unfollowed(&folder);
     let images: Vec<Image> = images(&store)
         .into_iter()
         .filter(|i| i.length > 0)
@@ -270,7 +270,7 @@ fn small_images_are_opened_in_one_call_in_order_and_the_second_time_from_memory(
     assert_eq!(again, bytes);
     // Their files are not opened again.
     for n in 0..100 {
-        fs::remove_file(folder.path().join(format!("{n:03}.png"))).unwrap();
+        folder.remove(format!("{n:03}.png"));
     }
     let (small, wakes) = open_many(&images[..99]);
     assert_eq!(wakes, 0, "all of them are in memory");
@@ -283,11 +283,11 @@ fn small_images_are_opened_in_one_call_in_order_and_the_second_time_from_memory(
 fn open_many_ends_with_the_first_error() {
     let folder = temp();
     for n in 0..5 {
-        write(folder.path(), &format!("{n}.png"), noise(100, n));
+        write(&folder, &format!("{n}.png"), noise(100, n));
     }
-    let store = unfollowed(folder.path());
+    let store = unfollowed(&folder);
     let images = images(&store);
-    fs::remove_file(folder.path().join("2.png")).unwrap();
+    folder.remove("2.png");
     let opening = Arc::clone(&store).open_many(images.clone()).unwrap();
     let results = smol::future::block_on(opening);
     assert_eq!(results.len(), 3);
@@ -302,9 +302,9 @@ fn reads_under_way_complete_after_the_store_is_dropped() {
     let folder = temp();
     let contents: Vec<Vec<u8>> = (0..100).map(|n| noise(20_000, n)).collect();
     for (n, bytes) in contents.iter().enumerate() {
-        write(folder.path(), &format!("{n:03}.png"), bytes);
+        write(&folder, &format!("{n:03}.png"), bytes);
     }
-    let store = open_store(folder.path());
+    let store = open_store(&folder);
     let images = images(&store);
     let opened: Vec<_> = images.iter().map(|i| open(&store, *i).unwrap()).collect();
     // Each call queues its work at once.
@@ -334,12 +334,12 @@ fn reads_under_way_complete_after_the_store_is_dropped() {
 fn a_change_found_after_the_store_is_dropped_is_an_error_only() {
     let folder = temp();
     let bytes = noise(100_000, 1);
-    let id = write(folder.path(), "a.png", &bytes);
-    let store = open_store(folder.path());
+    let id = write(&folder, "a.png", &bytes);
+    let store = open_store(&folder);
     let open = open(&store, image(&store, id)).unwrap();
     drop(store);
     assert_eq!(read(&open, 0, 50_000).unwrap(), bytes[..50_000]);
-    write(folder.path(), "a.png", b"other");
+    write(&folder, "a.png", b"other");
     let error = read(&open, 50_000, 50_000).unwrap_err();
     assert!(matches!(error, StoreError::Changed(changed) if changed == id));
 }
@@ -372,8 +372,8 @@ mod variants {
     fn open_raw_of_a_compressed_image_opens_its_file() {
         let (folder, cache) = (temp(), temp());
         let bytes = bytes();
-        for cache in [None, Some(cache.path())] {
-            let (store, listed) = store(folder.path(), cache, &bytes);
+        for cache in [None, Some(&*cache)] {
+            let (store, listed) = store(&folder, cache, &bytes);
             assert!(listed.length < 300_000);
             let flags = Flags::new(FileType::Bmp, false);
             let raw = Image::new(listed.id, flags, 400_000);
@@ -396,10 +396,10 @@ mod variants {
     #[test]
     fn s13_open_raw_of_a_changed_file_fails() {
         let folder = temp();
-        let id = write(folder.path(), "a.bmp", vec![1; 100_000]);
-        let store = unfollowed(folder.path());
+        let id = write(&folder, "a.bmp", vec![1; 100_000]);
+        let store = unfollowed(&folder);
         let open = open_raw(&store, id, 0).unwrap();
-        write(folder.path(), "a.bmp", vec![2; 100_000]);
+        write(&folder, "a.bmp", vec![2; 100_000]);
         let error = smol::future::block_on(open.bytes(100_000)).unwrap_err();
         assert!(matches!(error, StoreError::Changed(_)), "{error}");
         let error = open_raw(&store, id, 0).unwrap_err();
@@ -412,7 +412,7 @@ mod variants {
     #[test]
     fn a_variant_in_memory_is_opened_in_place() {
         let folder = temp();
-        let (store, listed) = store(folder.path(), None, &bytes());
+        let (store, listed) = store(&folder, None, &bytes());
         let begun = Instant::now();
         let open = loop {
             let opening = pin!(Arc::clone(&store).open(listed, 0));
@@ -431,8 +431,8 @@ mod variants {
     #[test]
     fn a_variant_of_another_length_than_listed_is_answered_with_the_existing_one() {
         let (folder, cache) = (temp(), temp());
-        for cache in [None, Some(cache.path())] {
-            let (store, listed) = store(folder.path(), cache, &bytes());
+        for cache in [None, Some(&*cache)] {
+            let (store, listed) = store(&folder, cache, &bytes());
             let mut older = listed;
             older.length += 7;
             let (image, variant) = sent(&store, older).unwrap();
@@ -444,8 +444,8 @@ mod variants {
     #[test]
     fn open_many_reads_no_more_of_a_replaced_variant_than_was_listed() {
         let (folder, parent) = (temp(), temp());
-        let cache = parent.path().join("variants");
-        let (store, listed) = store(folder.path(), Some(&cache), &bytes());
+        let cache = parent.join("variants");
+        let (store, listed) = store(&folder, Some(&*cache), &bytes());
         fs::remove_dir_all(&cache).unwrap();
         let opening = Arc::clone(&store).open_many(vec![listed]).unwrap();
         let open = smol::future::block_on(opening).remove(0).unwrap();
@@ -460,8 +460,8 @@ mod variants {
     #[test]
     fn a_variant_in_the_page_cache_is_read_in_place_from_its_beginning_on() {
         let folder = temp();
-        let cache = tempfile::tempdir_in("/dev/shm").unwrap();
-        let (store, listed) = store(folder.path(), Some(cache.path()), &bytes());
+        let cache = Temp::in_folder("/dev/shm");
+        let (store, listed) = store(&folder, Some(&*cache), &bytes());
         let open = open(&store, listed).unwrap();
         drop(store);
         let body = open.body().unwrap();
@@ -480,9 +480,9 @@ mod variants {
 
 #[test]
 fn s13_a_report_of_wrong_bytes_makes_the_file_be_read_again() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("a.png"), b"pixels").unwrap();
-    let store = Arc::new(DirStore::open_folder(folder.path()).unwrap());
+    let folder = temp();
+    folder.write("a.png", b"pixels");
+    let store = Arc::new(DirStore::open_folder(&folder).unwrap());
     let image = store.catalog().snapshot().entries().next().unwrap().image();
     store.report_mismatch(&image);
     // The file is the image after all: it stays listed and can be opened.

@@ -51,7 +51,7 @@ fn lock(path: &Path) -> File {
 #[test]
 fn a_client_works_in_a_folder_that_another_program_has_locked() {
     let folder = temp();
-    let path = folder.path().to_owned();
+    let path = folder.to_owned();
     write(&path, "old.png", b"old");
     write(
         &path,
@@ -74,18 +74,18 @@ fn a_client_works_in_a_folder_that_another_program_has_locked() {
 #[test]
 fn a_client_does_not_lock_the_folder() {
     let folder = temp();
-    let output = OutputFolder::open(folder.path()).unwrap();
+    let output = OutputFolder::open(&folder).unwrap();
     scan(&output, ScanMode::Ids);
     let (file, bytes) = begin(&output);
-    drop(lock(folder.path()));
+    drop(lock(&folder));
     commit(file, &bytes, "a.png");
-    drop(lock(folder.path()));
+    drop(lock(&folder));
 }
 
 #[test]
 fn the_temporary_files_of_a_running_client_stay_and_those_of_a_crashed_one_go() {
     let folder = temp();
-    let path = folder.path();
+    let path = &*folder;
     for locked in [false, true] {
         let _lock = locked.then(|| lock(path));
         let running = OutputFolder::open(path).unwrap();
@@ -108,33 +108,33 @@ fn the_temporary_files_of_a_running_client_stay_and_those_of_a_crashed_one_go() 
 #[test]
 fn a_closed_folder_has_no_lock_file_until_the_next_image() {
     let folder = temp();
-    let output = OutputFolder::open(folder.path()).unwrap();
+    let output = OutputFolder::open(&folder).unwrap();
     for n in 0..2 {
         let (file, bytes) = begin(&output);
-        assert_eq!(hidden(folder.path()).len(), 2);
+        assert_eq!(hidden(&folder).len(), 2);
         commit(file, &bytes, &format!("{n}.png"));
         output.close();
-        assert!(hidden(folder.path()).is_empty());
+        assert!(hidden(&folder).is_empty());
     }
 }
 
 #[test]
 fn a_client_that_writes_nothing_makes_no_lock_file() {
     let folder = temp();
-    let output = OutputFolder::open(folder.path()).unwrap();
+    let output = OutputFolder::open(&folder).unwrap();
     scan(&output, ScanMode::Ids);
-    assert!(hidden(folder.path()).is_empty());
+    assert!(hidden(&folder).is_empty());
 }
 
 #[test]
 fn a_pipe_or_folder_in_place_of_a_lock_file_stops_nobody() {
     let folder = temp();
-    let path = folder.path().to_owned();
+    let path = folder.to_owned();
     let fifo = rustix::fs::FileType::Fifo;
     let mode = rustix::fs::Mode::RWXU;
     let pipe = path.join(".jtp-00000000000000aa.lock");
     rustix::fs::mknodat(rustix::fs::CWD, pipe, fifo, mode, 0).unwrap();
-    fs::create_dir(path.join(".jtp-00000000000000bb.lock")).unwrap();
+    path.make_dir(".jtp-00000000000000bb.lock");
     write(&path, ".jtp-00000000000000aa-0.part", b"half");
     let inside = path.clone();
     in_time(move || scan(&OutputFolder::open(&inside).unwrap(), ScanMode::Ids));
@@ -146,7 +146,7 @@ fn a_pipe_or_folder_in_place_of_a_lock_file_stops_nobody() {
 #[test]
 fn many_clients_that_start_and_end_at_once_lose_no_image() {
     let folder = temp();
-    let path = folder.path();
+    let path = &*folder;
     thread::scope(|scope| {
         for n in 0..4 {
             scope.spawn(move || {

@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(3);
 const OTHER: u32 = 65_534;
 
 /// `shared/images` with one image, and `shared/private` of the same owner.
-struct Place(tempfile::TempDir);
+struct Place(Temp);
 
 impl Place {
     fn new() -> Place {
@@ -35,7 +35,7 @@ impl Place {
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.0.path().canonicalize().unwrap().join(path)
+        self.0.canonicalize().unwrap().join(path)
     }
 
     fn set_mode(&self, path: &str, mode: u32) {
@@ -117,7 +117,7 @@ fn a_link_in_place_of_the_images_folder_is_not_followed_if_others_can_have_made_
 #[test]
 fn a_link_of_another_user_is_not_followed_even_in_a_folder_of_the_owner() {
     let place = Place::new();
-    if !can_chown(place.0.path()) {
+    if !can_chown(&place.0) {
         return println!("skipped: only root can give files to another user");
     }
     // As in /tmp, others can make entries but not replace those of the owner.
@@ -132,7 +132,7 @@ fn a_link_of_another_user_is_not_followed_even_in_a_folder_of_the_owner() {
 #[test]
 fn a_folder_of_another_user_is_not_published() {
     let place = Place::new();
-    if !can_chown(place.0.path()) {
+    if !can_chown(&place.0) {
         return println!("skipped: only root can give files to another user");
     }
     for mode in [0o755, 0o1777] {
@@ -149,7 +149,7 @@ fn a_folder_of_another_user_is_not_published() {
 #[test]
 fn a_folder_below_one_of_another_user_is_not_published() {
     let place = Place::new();
-    if !can_chown(place.0.path()) {
+    if !can_chown(&place.0) {
         return println!("skipped: only root can give files to another user");
     }
     chown(place.path("shared"), Some(OTHER), None).unwrap();
@@ -165,7 +165,7 @@ fn a_folder_below_one_of_another_user_is_not_published() {
 #[test]
 fn the_owner_of_the_images_folder_does_not_get_folders_of_others_published() {
     let place = Place::new();
-    if !can_chown(place.0.path()) {
+    if !can_chown(&place.0) {
         return println!("skipped: only root can give files to another user");
     }
     // As for a server of root that serves the folder of a user.
@@ -194,7 +194,7 @@ fn the_owner_of_the_images_folder_does_not_get_folders_of_others_published() {
 fn a_link_of_the_owner_to_a_disk_of_another_user_is_not_published() {
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     let place = Place::new();
-    if !can_chown(place.0.path()) {
+    if !can_chown(&place.0) {
         return println!("skipped: only root can give files to another user");
     }
     for name in ["shared", "shared/images"] {

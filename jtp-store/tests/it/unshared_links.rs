@@ -26,10 +26,10 @@ const UNSHARED: [&str; 8] = [
     "sub/.x.png",
 ];
 
-fn folder_with(files: &[&str]) -> tempfile::TempDir {
+fn folder_with(files: &[&str]) -> Temp {
     let folder = temp();
     for file in files {
-        let path = folder.path().join(file);
+        let path = folder.join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("secret of {file}")).unwrap();
     }
@@ -46,7 +46,7 @@ fn link(folder: &Path, target: impl AsRef<Path>, name: &str) {
 #[test]
 fn links_to_hidden_files_and_to_files_that_are_no_images_are_not_served() {
     let folder = folder_with(&UNSHARED);
-    let path = folder.path().canonicalize().unwrap();
+    let path = folder.canonicalize().unwrap();
     write(&path, "shared.png", b"shared");
     for (n, target) in UNSHARED.iter().enumerate() {
         link(&path, target, &format!("relative-{n}.png"));
@@ -76,7 +76,7 @@ fn links_to_hidden_files_and_to_files_that_are_no_images_are_not_served() {
 #[test]
 fn links_to_shared_files_are_served_whatever_leads_to_them() {
     let folder = folder_with(&["sub/a.png", "b.jpg"]);
-    let path = folder.path().canonicalize().unwrap();
+    let path = folder.canonicalize().unwrap();
     link(&path, "sub/a.png", "1.png");
     link(&path, path.join("b.jpg"), "2.png");
     link(&path, "sub", ".current");
@@ -95,7 +95,7 @@ fn links_to_shared_files_are_served_whatever_leads_to_them() {
 fn a_served_link_that_is_changed_to_an_unshared_file_is_not_served_any_more() {
     for target in UNSHARED {
         let folder = folder_with(&UNSHARED);
-        let path = folder.path();
+        let path = &*folder;
         write(path, "sub/a.png", b"picture");
         link(path, "sub/a.png", "a.png");
         let store = open_store(path);
@@ -110,7 +110,7 @@ fn a_served_link_that_is_changed_to_an_unshared_file_is_not_served_any_more() {
 #[test]
 fn a_link_on_the_way_that_is_changed_to_a_hidden_folder_is_not_followed() {
     let folder = folder_with(&["sub/a.png", ".private/a.png"]);
-    let path = folder.path();
+    let path = &*folder;
     link(path, "sub", "current");
     link(path, "current/a.png", "a.png");
     let store = open_store(path);
@@ -122,13 +122,13 @@ fn a_link_on_the_way_that_is_changed_to_a_hidden_folder_is_not_followed() {
 #[test]
 fn s13_a_link_changed_to_a_hidden_copy_of_its_image_is_not_opened() {
     let folder = folder_with(&["sub/a.png"]);
-    let path = folder.path();
+    let path = &*folder;
     link(path, "sub", "current");
     link(path, "current/a.png", "a.png");
     let store: Arc<DirStore> = build(DirStore::builder(path).follow(Follow::Never));
     let listed = store.catalog().snapshot().entries().next().unwrap().image();
     // The same file, with the same times.
-    fs::rename(path.join("sub"), path.join(".sub")).unwrap();
+    path.rename("sub", ".sub");
     link(path, ".sub", "current");
     let opened = open(&store, listed);
     assert!(matches!(opened, Err(StoreError::Changed(_))));
@@ -137,14 +137,14 @@ fn s13_a_link_changed_to_a_hidden_copy_of_its_image_is_not_opened() {
 #[test]
 fn an_index_file_does_not_list_a_link_to_an_unshared_file() {
     let (folder, cache) = (temp(), temp());
-    let path = folder.path();
+    let path = &*folder;
     write(path, "a.png", b"picture");
     link(path, "a.png", "0.png");
     settle(path);
-    let index = cache.path().join("index");
+    let index = cache.join("index");
     let open = || build(DirStore::builder(path).index_file(&index));
     assert_eq!(listed(&open()), ["0.png"]);
-    fs::rename(path.join("a.png"), path.join(".hidden.png")).unwrap();
+    path.rename("a.png", ".hidden.png");
     link(path, ".hidden.png", "0.png");
     settle(path);
     assert!(listed(&open()).is_empty());

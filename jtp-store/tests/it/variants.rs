@@ -80,17 +80,17 @@ fn variant_of(cache: &Path, id: ImageId) -> PathBuf {
 #[test]
 fn a_variant_is_made_once_and_used_by_later_runs_and_other_stores() {
     let (folder, other_folder, cache) = (temp(), temp(), temp());
-    let variants = VariantCache::open(cache.path().join("new/variants"), MIB).unwrap();
-    let id = write(folder.path(), "a.bmp", plain(1));
-    write(other_folder.path(), "b.bmp", plain(1));
-    let store = cached(folder.path(), &variants);
+    let variants = VariantCache::open(cache.join("new/variants"), MIB).unwrap();
+    let id = write(&folder, "a.bmp", plain(1));
+    write(&other_folder, "b.bmp", plain(1));
+    let store = cached(&folder, &variants);
     wait_compressed(&store, id);
     assert_eq!(decoded(&store, id), plain(1));
     let file = variant_of(variants.folder(), id);
     let made = fs::metadata(&file).unwrap();
     assert_eq!(made.len(), variants.used().unwrap());
     drop(store);
-    for folder in [folder.path(), other_folder.path()] {
+    for folder in [&*folder, &*other_folder] {
         // Another program's view of the same folder.
         let variants = VariantCache::open(variants.folder(), MIB).unwrap();
         let store = cached(folder, &variants);
@@ -107,44 +107,44 @@ fn a_variant_is_made_once_and_used_by_later_runs_and_other_stores() {
 #[test]
 fn a_variant_damaged_between_two_runs_is_made_again() {
     let (folder, cache) = (temp(), temp());
-    let id = write(folder.path(), "a.bmp", plain(1));
-    let variants = VariantCache::open(cache.path(), MIB).unwrap();
+    let id = write(&folder, "a.bmp", plain(1));
+    let variants = VariantCache::open(&cache, MIB).unwrap();
     drop({
-        let store = cached(folder.path(), &variants);
+        let store = cached(&folder, &variants);
         wait_compressed(&store, id);
         store
     });
-    let whole = fs::read(variant_of(cache.path(), id)).unwrap();
+    let whole = fs::read(variant_of(&cache, id)).unwrap();
     for at in (0..whole.len()).step_by(whole.len() / 40) {
         let mut bad = whole.clone();
         bad[at] ^= 4;
-        fs::write(variant_of(cache.path(), id), &bad).unwrap();
-        let store = cached(folder.path(), &variants);
+        fs::write(variant_of(&cache, id), &bad).unwrap();
+        let store = cached(&folder, &variants);
         wait_compressed(&store, id);
         assert_eq!(decoded(&store, id), plain(1), "byte {at}");
     }
     for length in [0, 10, whole.len() - 1] {
-        fs::write(variant_of(cache.path(), id), &whole[..length]).unwrap();
-        let store = cached(folder.path(), &variants);
+        fs::write(variant_of(&cache, id), &whole[..length]).unwrap();
+        let store = cached(&folder, &variants);
         wait_compressed(&store, id);
         assert_eq!(decoded(&store, id), plain(1), "cut to {length}");
     }
-    assert_eq!(bytes_in(cache.path()), whole.len() as u64);
+    assert_eq!(bytes_in(&cache), whole.len() as u64);
 }
 
 #[test]
 fn s13_a_variant_damaged_while_listed_is_never_completed_and_made_again() {
     let (folder, cache) = (temp(), temp());
-    let variants = VariantCache::open(cache.path(), 10 * MIB).unwrap();
+    let variants = VariantCache::open(&cache, 10 * MIB).unwrap();
     // Half of it is noise, so that the variant is longer than one read.
     let bytes = [noise(200_000, 5), vec![1; 200_000]].concat();
-    let id = write(folder.path(), "a.bmp", &bytes);
-    let store = cached(folder.path(), &variants);
+    let id = write(&folder, "a.bmp", &bytes);
+    let store = cached(&folder, &variants);
     wait_compressed(&store, id);
     let listed = image(&store, id);
     let open_image = open(&store, listed).unwrap();
     assert_eq!(read(&open_image, 0, 50_000).unwrap().len(), 50_000);
-    let path = variant_of(cache.path(), id);
+    let path = variant_of(&cache, id);
     let file = File::options().write(true).open(&path).unwrap();
     // Before and after the read position.
     file.write_all_at(b"!?", 10).unwrap();
@@ -163,16 +163,16 @@ fn s13_a_variant_damaged_while_listed_is_never_completed_and_made_again() {
 #[test]
 fn a_variant_that_another_program_evicted_is_made_again_when_needed() {
     let (folder, cache) = (temp(), temp());
-    let variants = VariantCache::open(cache.path(), MIB).unwrap();
+    let variants = VariantCache::open(&cache, MIB).unwrap();
     let ids: Vec<_> = (0..3)
-        .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
+        .map(|n| write(&folder, &format!("{n}.bmp"), plain(n)))
         .collect();
-    let store = cached(folder.path(), &variants);
+    let store = cached(&folder, &variants);
     for id in &ids {
         wait_compressed(&store, *id);
     }
     let held = open(&store, image(&store, ids[0])).unwrap();
-    for path in variant_files(cache.path()) {
+    for path in variant_files(&cache) {
         fs::remove_file(path).unwrap();
     }
     // A reader that has it open can finish.
@@ -182,15 +182,15 @@ fn a_variant_that_another_program_evicted_is_made_again_when_needed() {
     assert_eq!(decoded(&store, ids[0]), plain(0));
     // The others are found to be missing too, and made again, perhaps before the next snapshot.
     wait_until("all variants are made again", || {
-        variant_files(cache.path()).len() == 3
+        variant_files(&cache).len() == 3
     });
     for id in &ids {
         wait_compressed(&store, *id);
     }
     // Without the image its variant cannot be made again.
     let lost = image(&store, ids[1]);
-    fs::remove_file(variant_of(cache.path(), ids[1])).unwrap();
-    fs::remove_file(folder.path().join("1.bmp")).unwrap();
+    fs::remove_file(variant_of(&cache, ids[1])).unwrap();
+    folder.remove("1.bmp");
     let error = open(&store, lost).unwrap_err();
     assert!(
         matches!(error, StoreError::Changed(_) | StoreError::Gone(_)),
@@ -201,12 +201,12 @@ fn a_variant_that_another_program_evicted_is_made_again_when_needed() {
 #[test]
 fn a_cache_deleted_while_in_use_is_replaced_by_memory() {
     let (folder, parent) = (temp(), temp());
-    let cache = parent.path().join("variants");
+    let cache = parent.join("variants");
     let variants = VariantCache::open(&cache, MIB).unwrap();
     let ids: Vec<_> = (0..3)
-        .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
+        .map(|n| write(&folder, &format!("{n}.bmp"), plain(n)))
         .collect();
-    let store = cached(folder.path(), &variants);
+    let store = cached(&folder, &variants);
     for id in &ids {
         wait_compressed(&store, *id);
     }
@@ -231,20 +231,17 @@ fn a_cache_deleted_while_in_use_is_replaced_by_memory() {
 fn the_least_recently_used_variants_are_evicted_first_and_listed_ones_never() {
     let (folder, cache) = (temp(), temp());
     let size = 4500;
-    let variants = VariantCache::open(cache.path(), size).unwrap();
+    let variants = VariantCache::open(&cache, size).unwrap();
     let old_ids: Vec<_> = (0..6)
-        .map(|n| write(folder.path(), &format!("{n}.bmp"), plain(n)))
+        .map(|n| write(&folder, &format!("{n}.bmp"), plain(n)))
         .collect();
     {
-        let store = cached(
-            folder.path(),
-            &VariantCache::open(cache.path(), MIB).unwrap(),
-        );
+        let store = cached(&folder, &VariantCache::open(&cache, MIB).unwrap());
         for id in &old_ids {
             wait_compressed(&store, *id);
         }
     }
-    let each = bytes_in(cache.path()) / 6;
+    let each = bytes_in(&cache) / 6;
     assert!(
         (200..600).contains(&each),
         "the figures below assume this size: {each}"
@@ -254,28 +251,28 @@ fn the_least_recently_used_variants_are_evicted_first_and_listed_ones_never() {
         let used = SystemTime::now() - Duration::from_secs(3600 * (20 - hours as u64));
         let file = File::options()
             .write(true)
-            .open(variant_of(cache.path(), old_ids[n]))
+            .open(variant_of(&cache, old_ids[n]))
             .unwrap();
         file.set_modified(used).unwrap();
     }
     // Two of them are listed, which counts as a use.
     let listed_folder = temp();
-    write(listed_folder.path(), "3.bmp", plain(3));
-    write(listed_folder.path(), "0.bmp", plain(0));
-    let store = cached(listed_folder.path(), &variants);
+    write(&listed_folder, "3.bmp", plain(3));
+    write(&listed_folder, "0.bmp", plain(0));
+    let store = cached(&listed_folder, &variants);
     wait_compressed(&store, old_ids[0]);
     wait_compressed(&store, old_ids[3]);
     // More variants than the cache has room for.
     for n in 10..60 {
-        let id = write(listed_folder.path(), "next.bmp", plain(n));
+        let id = write(&listed_folder, "next.bmp", plain(n));
         wait_compressed(&store, id);
-        assert!(bytes_in(cache.path()) <= size);
-        assert_eq!(bytes_in(cache.path()), variants.used().unwrap());
+        assert!(bytes_in(&cache) <= size);
+        assert_eq!(bytes_in(&cache), variants.used().unwrap());
         if n == 12 {
             let left: Vec<bool> = old_ids
                 .iter()
                 .map(|id| {
-                    variant_files(cache.path())
+                    variant_files(&cache)
                         .iter()
                         .any(|path| path.to_str().unwrap().contains(&id.to_string()))
                 })
@@ -287,7 +284,7 @@ fn the_least_recently_used_variants_are_evicted_first_and_listed_ones_never() {
         let name = old_ids[n].to_string();
         let is_match = |path: &PathBuf| path.to_str().unwrap().contains(&name);
         assert!(
-            !variant_files(cache.path()).iter().any(is_match),
+            !variant_files(&cache).iter().any(is_match),
             "{n} is not in use"
         );
     }
@@ -298,68 +295,55 @@ fn the_least_recently_used_variants_are_evicted_first_and_listed_ones_never() {
 #[test]
 fn an_image_is_sent_raw_if_its_variant_does_not_fit_beside_listed_ones() {
     let (folder, cache) = (temp(), temp());
-    let variants = VariantCache::open(cache.path(), 1000).unwrap();
-    let first = write(folder.path(), "a.bmp", plain(1));
-    let large = write(folder.path(), "b.bmp", [noise(5000, 1), plain(2)].concat());
-    let store = cached(folder.path(), &variants);
+    let variants = VariantCache::open(&cache, 1000).unwrap();
+    let first = write(&folder, "a.bmp", plain(1));
+    let large = write(&folder, "b.bmp", [noise(5000, 1), plain(2)].concat());
+    let store = cached(&folder, &variants);
     wait_compressed(&store, first);
-    let marker = write(folder.path(), "m.png", b"marker");
+    let marker = write(&folder, "m.png", b"marker");
     wait_for(&store, |catalog| catalog.contains(marker));
     assert!(!image(&store, large).flags.is_compressed());
-    assert_eq!(bytes_in(cache.path()), variants.used().unwrap());
-    assert_eq!(
-        variant_files(cache.path()).len(),
-        1,
-        "no temporary file is left"
-    );
+    assert_eq!(bytes_in(&cache), variants.used().unwrap());
+    assert_eq!(variant_files(&cache).len(), 1, "no temporary file is left");
 }
 
 #[test]
 fn a_variant_longer_than_16_mib_is_made_and_served() {
     let (folder, cache) = (temp(), temp());
-    let variants = VariantCache::open(cache.path(), 100 * MIB).unwrap();
+    let variants = VariantCache::open(&cache, 100 * MIB).unwrap();
     let bytes = [noise(17 << 20, 1), vec![0; 30 << 20], noise(1 << 20, 2)].concat();
-    let id = write(folder.path(), "large.tif", &bytes);
-    let store = cached(folder.path(), &variants);
+    let id = write(&folder, "large.tif", &bytes);
+    let store = cached(&folder, &variants);
     wait_compressed(&store, id);
     assert!(u64::from(image(&store, id).length) > 18 * MIB);
     assert!(decoded(&store, id) == bytes);
-    assert_eq!(bytes_in(cache.path()), variants.used().unwrap());
+    assert_eq!(bytes_in(&cache), variants.used().unwrap());
 }
 
 #[test]
 fn a_lost_total_is_counted_again_and_stale_temporary_files_are_removed() {
     let (folder, cache) = (temp(), temp());
-    let id = write(folder.path(), "a.bmp", plain(1));
-    let variants = VariantCache::open(cache.path(), MIB).unwrap();
-    wait_compressed(&cached(folder.path(), &variants), id);
+    let id = write(&folder, "a.bmp", plain(1));
+    let variants = VariantCache::open(&cache, MIB).unwrap();
+    wait_compressed(&cached(&folder, &variants), id);
     let used = variants.used().unwrap();
-    let leftover = File::create(cache.path().join("1-2.part")).unwrap();
+    let leftover = File::create(cache.join("1-2.part")).unwrap();
     leftover
         .set_modified(SystemTime::now() - Duration::from_secs(100_000))
         .unwrap();
     for broken in [&b""[..], b"garbage", &[0xff; 100]] {
-        fs::write(cache.path().join("used1"), broken).unwrap();
+        cache.write("used1", broken);
         assert_eq!(
-            VariantCache::open(cache.path(), MIB)
-                .unwrap()
-                .used()
-                .unwrap(),
+            VariantCache::open(&cache, MIB).unwrap().used().unwrap(),
             used
         );
     }
-    assert_eq!(variant_files(cache.path()).len(), 1);
+    assert_eq!(variant_files(&cache).len(), 1);
     // A cache that is opened with a smaller size evicts at once.
-    assert_eq!(
-        VariantCache::open(cache.path(), 10)
-            .unwrap()
-            .used()
-            .unwrap(),
-        0
-    );
-    assert!(variant_files(cache.path()).is_empty());
-    fs::write(cache.path().join("file"), "").unwrap();
-    assert!(VariantCache::open(cache.path().join("file"), MIB).is_err());
+    assert_eq!(VariantCache::open(&cache, 10).unwrap().used().unwrap(), 0);
+    assert!(variant_files(&cache).is_empty());
+    cache.write("file", "");
+    assert!(VariantCache::open(cache.join("file"), MIB).is_err());
 }
 
 #[test]
@@ -367,37 +351,37 @@ fn variants_are_kept_in_memory_if_the_disk_is_full() {
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     let (folder, cache) = (temp(), temp());
     let options = Some(c"size=64k");
-    if mount("tmpfs", cache.path(), "tmpfs", MountFlags::empty(), options).is_err() {
+    if mount("tmpfs", &*cache, "tmpfs", MountFlags::empty(), options).is_err() {
         eprintln!("skipped: mounting is not allowed here");
         return;
     }
     // The root of the file system itself is writable by all users.
-    let forms = cache.path().join("forms");
+    let forms = cache.join("forms");
     let variants = VariantCache::open(&forms, 100 * MIB).unwrap();
     let large = [noise(200_000, 1), plain(2)].concat();
-    let large = write(folder.path(), "a.bmp", large);
-    let small = write(folder.path(), "b.bmp", plain(1));
-    let store = cached(folder.path(), &variants);
+    let large = write(&folder, "a.bmp", large);
+    let small = write(&folder, "b.bmp", plain(1));
+    let store = cached(&folder, &variants);
     wait_compressed(&store, small);
     assert!(!image(&store, large).flags.is_compressed());
     assert_eq!(decoded(&store, small), plain(1));
     assert!(variant_files(&forms).is_empty());
     drop(store);
     drop(variants);
-    unmount(cache.path(), UnmountFlags::DETACH).unwrap();
+    unmount(&*cache, UnmountFlags::DETACH).unwrap();
 }
 
 #[test]
 fn stores_that_evict_each_others_variants_from_a_shared_cache_keep_serving() {
     let (one, other, cache) = (temp(), temp(), temp());
     for n in 0..20 {
-        write(one.path(), &format!("{n}.bmp"), plain(n));
-        write(other.path(), &format!("{n}.bmp"), plain(100 + n));
+        write(&one, &format!("{n}.bmp"), plain(n));
+        write(&other, &format!("{n}.bmp"), plain(100 + n));
     }
     // There is room for some 15 of 40 variants, and each program protects only those that it lists itself.
     let stores = [(&one, 0), (&other, 100)].map(|(folder, base)| {
-        let variants = VariantCache::open(cache.path(), 6000).unwrap();
-        (cached(folder.path(), &variants), base)
+        let variants = VariantCache::open(&cache, 6000).unwrap();
+        (cached(&folder, &variants), base)
     });
     std::thread::scope(|scope| {
         for (store, base) in &stores {
@@ -418,21 +402,21 @@ fn stores_that_evict_each_others_variants_from_a_shared_cache_keep_serving() {
             });
         }
     });
-    assert!(bytes_in(cache.path()) <= 6000);
+    assert!(bytes_in(&cache) <= 6000);
 }
 
 #[test]
 fn s4_the_variant_of_another_file_with_the_same_id_is_not_used() {
     let (one, other, cache) = (temp(), temp(), temp());
     let (left, right) = jtp_kit::long_collision(&plain(1));
-    let variants = VariantCache::open(cache.path(), MIB).unwrap();
-    let id = write(one.path(), "a.bmp", &left);
-    write(other.path(), "b.bmp", &right);
-    let store = cached(one.path(), &variants);
+    let variants = VariantCache::open(&cache, MIB).unwrap();
+    let id = write(&one, "a.bmp", &left);
+    write(&other, "b.bmp", &right);
+    let store = cached(&one, &variants);
     wait_compressed(&store, id);
-    let store = cached(other.path(), &variants);
+    let store = cached(&other, &variants);
     // The queue is in order, so the image was tried before this one.
-    let marker = write(other.path(), "z.bmp", plain(9));
+    let marker = write(&other, "z.bmp", plain(9));
     wait_compressed(&store, marker);
     assert_eq!(body(&store, image(&store, id)).unwrap(), right);
 }

@@ -12,7 +12,7 @@ use super::common::*;
 use super::{all, file_name, ids, open, put, stage, visible};
 
 struct Disk {
-    place: tempfile::TempDir,
+    place: Temp,
     device: Option<String>,
 }
 
@@ -30,7 +30,7 @@ impl Disk {
             place: temp(),
             device: None,
         };
-        let image = disk.place.path().join("image");
+        let image = disk.place.join("image");
         File::create(&image).unwrap().set_len(16 << 20).unwrap();
         fs::create_dir(disk.path()).unwrap();
         let image = image.to_str().unwrap();
@@ -47,7 +47,7 @@ impl Disk {
     }
 
     fn path(&self) -> PathBuf {
-        self.place.path().join("disk")
+        self.place.join("disk")
     }
 }
 

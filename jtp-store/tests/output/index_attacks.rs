@@ -47,8 +47,8 @@ fn scan_in_time(folder: &Path) {
 fn whatever_has_the_name_of_the_index_is_neither_followed_nor_written() {
     for (what, place) in OBSTACLES {
         let folders = temp();
-        let folder = folders.path().join("out");
-        let victim = folders.path().join("victim");
+        let folder = folders.join("out");
+        let victim = folders.join("victim");
         fs::create_dir(&folder).unwrap();
         fs::write(&victim, VICTIM).unwrap();
         write(&folder, "a.png", b"a");
@@ -58,7 +58,7 @@ fn whatever_has_the_name_of_the_index_is_neither_followed_nor_written() {
         for _ in 0..2 {
             scan_in_time(&folder);
             assert_eq!(fs::read(&victim).unwrap(), VICTIM, "{what}");
-            assert!(!folders.path().join("made").exists(), "{what}");
+            assert!(!folders.join("made").exists(), "{what}");
         }
         if what != "a folder" {
             let found = fs::symlink_metadata(&index).unwrap();
@@ -70,15 +70,15 @@ fn whatever_has_the_name_of_the_index_is_neither_followed_nor_written() {
 #[test]
 fn an_index_with_a_second_name_is_not_appended_to() {
     let place = temp();
-    let folder = place.path().join("out");
+    let folder = place.join("out");
     fs::create_dir(&folder).unwrap();
     write(&folder, "a.png", b"a");
     settle(&folder);
     scan_in_time(&folder);
-    let other = place.path().join("other");
+    let other = place.join("other");
     fs::hard_link(folder.join(".jtp-index"), &other).unwrap();
     let before = fs::read(&other).unwrap();
-    fs::rename(folder.join("a.png"), folder.join("b.png")).unwrap();
+    folder.rename("a.png", "b.png");
     settle(&folder);
     scan_in_time(&folder);
     assert_eq!(fs::read(&other).unwrap(), before);

@@ -77,7 +77,7 @@ fn visible(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .filter(|name| !name.starts_with('.'));
     names
         .map(|name| {
-            let bytes = fs::read(folder.join(&name)).unwrap();
+            let bytes = folder.read(&name);
             (name, bytes)
         })
         .collect()
@@ -97,11 +97,11 @@ fn all(folder: &Path) -> Vec<String> {
 #[test]
 fn a_committed_image_is_complete_and_replaces_the_file_of_its_name() {
     let temp = temp();
-    let path = temp.path().join("made/when/missing");
+    let path = temp.join("made/when/missing");
     let folder = OutputFolder::open(&path).unwrap();
     for bytes in [&b"one"[..], b"two", b"", &noise(1_000_000, 1)] {
         assert_eq!(put(&folder, "a.png", bytes).unwrap().as_str(), "a.png");
-        assert_eq!(fs::read(path.join("a.png")).unwrap(), bytes);
+        assert_eq!(path.read("a.png"), bytes);
         assert_eq!(all(&path), ["a.png"]);
     }
 }
@@ -109,12 +109,12 @@ fn a_committed_image_is_complete_and_replaces_the_file_of_its_name() {
 #[test]
 fn r2_an_image_is_invisible_until_verified_and_removed_if_it_is_not() {
     let temp = temp();
-    let folder = OutputFolder::open(temp.path()).unwrap();
+    let folder = OutputFolder::open(&temp).unwrap();
     put(&folder, "a.png", b"old").unwrap();
     for bytes in [b"new".to_vec(), noise(600_000, 2)] {
         let file = begin(&folder, &bytes);
         assert!(
-            all(temp.path())
+            all(&temp)
                 .iter()
                 .all(|name| name == "a.png" || name.starts_with(".jtp-"))
         );
@@ -126,20 +126,20 @@ fn r2_an_image_is_invisible_until_verified_and_removed_if_it_is_not() {
             other => panic!("{other:?}"),
         }
         drop(begin(&folder, &bytes));
-        assert_eq!(all(temp.path()), ["a.png"]);
-        assert_eq!(fs::read(temp.path().join("a.png")).unwrap(), b"old");
+        assert_eq!(all(&temp), ["a.png"]);
+        assert_eq!(temp.read("a.png"), b"old");
     }
 }
 
 #[test]
 fn small_images_are_written_only_when_committed() {
     let temp = temp();
-    let folder = OutputFolder::open(temp.path()).unwrap();
+    let folder = OutputFolder::open(&temp).unwrap();
     let mut file = begin(&folder, &noise(1000, 1));
     assert!(!file.would_block(1000) && file.would_block(1_000_000));
-    assert!(all(temp.path()).is_empty());
+    assert!(all(&temp).is_empty());
     file.write_all(&noise(300_000, 2)).unwrap();
-    assert_eq!(all(temp.path()).len(), 1);
+    assert_eq!(all(&temp).len(), 1);
     // Long pieces of a long image are not collected.
     assert!(!file.would_block(1000) && file.would_block(100_000));
 }
@@ -147,7 +147,7 @@ fn small_images_are_written_only_when_committed() {
 #[test]
 fn r5_hostile_names_stay_inside_the_folder() {
     let temp = temp();
-    let inside = temp.path().join("out");
+    let inside = temp.join("out");
     let folder = OutputFolder::open(&inside).unwrap();
     let hostile = [
         "../escape.png",
@@ -165,12 +165,9 @@ fn r5_hostile_names_stay_inside_the_folder() {
     ];
     for (n, name) in hostile.iter().enumerate() {
         let name = put(&folder, name, format!("image {n}").as_bytes()).unwrap();
-        assert_eq!(
-            fs::read(inside.join(name.as_str())).unwrap(),
-            format!("image {n}").as_bytes()
-        );
+        assert_eq!(inside.read(name.as_str()), format!("image {n}").as_bytes());
     }
-    assert_eq!(all(temp.path()), ["out"]);
+    assert_eq!(all(&temp), ["out"]);
     assert_eq!(all(&inside).len(), hostile.len());
     assert!(all(&inside).iter().all(|name| !name.starts_with('.')));
     assert!(!Path::new("/tmp/jtp-escape.png").exists());
@@ -179,42 +176,35 @@ fn r5_hostile_names_stay_inside_the_folder() {
 #[test]
 fn r5_links_in_the_folder_are_replaced_and_never_followed() {
     let (temp, outside) = (temp(), temp());
-    write(outside.path(), "victim.png", b"precious");
-    symlink(outside.path().join("victim.png"), temp.path().join("a.png")).unwrap();
-    symlink(outside.path(), temp.path().join("b.png")).unwrap();
-    symlink(outside.path().join("new.png"), temp.path().join("c.png")).unwrap();
-    let folder = OutputFolder::open(temp.path()).unwrap();
+    write(&outside, "victim.png", b"precious");
+    temp.link(outside.join("victim.png"), "a.png");
+    temp.link(&outside, "b.png");
+    temp.link(outside.join("new.png"), "c.png");
+    let folder = OutputFolder::open(&temp).unwrap();
     for name in ["a.png", "b.png", "c.png"] {
         assert_eq!(put(&folder, name, b"new").unwrap().as_str(), name);
-        assert!(
-            fs::symlink_metadata(temp.path().join(name))
-                .unwrap()
-                .is_file()
-        );
+        assert!(fs::symlink_metadata(temp.join(name)).unwrap().is_file());
     }
-    assert_eq!(all(outside.path()), ["victim.png"]);
-    assert_eq!(
-        fs::read(outside.path().join("victim.png")).unwrap(),
-        b"precious"
-    );
+    assert_eq!(all(&outside), ["victim.png"]);
+    assert_eq!(outside.read("victim.png"), b"precious");
 }
 
 #[test]
 fn r5_a_folder_of_the_same_name_stays_and_the_image_name_gets_the_id() {
     let temp = temp();
-    fs::create_dir(temp.path().join("a.png")).unwrap();
-    let folder = OutputFolder::open(temp.path()).unwrap();
+    temp.make_dir("a.png");
+    let folder = OutputFolder::open(&temp).unwrap();
     let name = put(&folder, "a.png", b"new").unwrap();
     assert_eq!(name.as_str(), format!("a-{}.png", ImageId::of(b"new")));
-    assert_eq!(fs::read(temp.path().join(name.as_str())).unwrap(), b"new");
-    assert!(temp.path().join("a.png").is_dir());
-    assert_eq!(all(temp.path()).len(), 2);
+    assert_eq!(temp.read(name.as_str()), b"new");
+    assert!(temp.join("a.png").is_dir());
+    assert_eq!(all(&temp).len(), 2);
 }
 
 #[test]
 fn r5_images_go_to_the_open_folder_after_it_is_renamed() {
     let temp = temp();
-    let (here, away) = (temp.path().join("out"), temp.path().join("away"));
+    let (here, away) = (temp.join("out"), temp.join("away"));
     let folder = OutputFolder::open(&here).unwrap();
     fs::rename(&here, &away).unwrap();
     symlink("/nonexistent", &here).unwrap();
@@ -225,9 +215,9 @@ fn r5_images_go_to_the_open_folder_after_it_is_renamed() {
 #[test]
 fn a_file_in_place_of_the_folder_is_reported_as_not_a_directory() {
     let temp = temp();
-    write(temp.path(), "out", b"a file");
-    let error = OutputFolder::open(temp.path().join("out")).unwrap_err();
-    let path = temp.path().join("out");
+    write(&temp, "out", b"a file");
+    let error = OutputFolder::open(temp.join("out")).unwrap_err();
+    let path = temp.join("out");
     let text = format!("cannot read or write {}", path.display());
     assert_eq!(error.to_string(), text);
     assert_eq!(error.source().unwrap().to_string(), "not a directory");
@@ -236,28 +226,28 @@ fn a_file_in_place_of_the_folder_is_reported_as_not_a_directory() {
 #[test]
 fn stale_temporary_files_are_removed_but_not_those_of_a_running_client() {
     let temp = temp();
-    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
-    write(temp.path(), ".jtp-index", b"not a temporary");
-    write(temp.path(), ".other.part", b"someone else's");
-    symlink("/etc/passwd", temp.path().join(".jtp-link.part")).unwrap();
-    let first = OutputFolder::open(temp.path()).unwrap();
+    write(&temp, ".jtp-0123456789abcdef-0.part", b"crashed");
+    write(&temp, ".jtp-index", b"not a temporary");
+    write(&temp, ".other.part", b"someone else's");
+    temp.link("/etc/passwd", ".jtp-link.part");
+    let first = OutputFolder::open(&temp).unwrap();
     let bytes = noise(600_000, 1);
     let file = begin(&first, &bytes);
-    let names = all(temp.path());
+    let names = all(&temp);
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(names.contains(&".other.part".to_owned()) && names.contains(&".jtp-index".to_owned()));
-    let second = OutputFolder::open(temp.path()).unwrap();
+    let second = OutputFolder::open(&temp).unwrap();
     ids(&second);
     let other = begin(&second, &bytes);
-    assert_eq!(all(temp.path()).len(), 4, "the first client is running");
+    assert_eq!(all(&temp).len(), 4, "the first client is running");
     drop(other);
     file.commit(&file_name("a.png", &bytes), verified(&bytes))
         .unwrap();
     // Like a crash, except that the lock file stays locked.
     std::mem::forget(begin(&first, &bytes));
     drop((first, second));
-    ids(&OutputFolder::open(temp.path()).unwrap());
-    assert_eq!(parts(temp.path()), 2);
+    ids(&OutputFolder::open(&temp).unwrap());
+    assert_eq!(parts(&temp), 2);
 }
 
 fn parts(dir: &Path) -> usize {
@@ -268,7 +258,7 @@ fn parts(dir: &Path) -> usize {
 #[test]
 fn many_threads_can_write_to_one_folder() {
     let temp = temp();
-    let folder = OutputFolder::open(temp.path()).unwrap();
+    let folder = OutputFolder::open(&temp).unwrap();
     thread::scope(|scope| {
         for thread in 0..4 {
             let folder = folder.clone();
@@ -281,15 +271,15 @@ fn many_threads_can_write_to_one_folder() {
             });
         }
     });
-    assert_eq!(all(temp.path()).len(), 401);
+    assert_eq!(all(&temp).len(), 401);
 }
 
 #[test]
 fn a_removed_folder_is_reported_as_such() {
     let temp = temp();
-    write(temp.path(), "file", b"");
-    assert!(OutputFolder::open(temp.path().join("file")).is_err());
-    let path = temp.path().join("out");
+    write(&temp, "file", b"");
+    assert!(OutputFolder::open(temp.join("file")).is_err());
+    let path = temp.join("out");
     let folder = OutputFolder::open(&path).unwrap();
     fs::remove_dir(&path).unwrap();
     let error = put(&folder, "a.png", b"a").unwrap_err();

@@ -240,7 +240,7 @@ proptest! {
         calls in proptest::collection::vec(call(), 1..60)
     ) {
         let temp = temp();
-        let mut world = World::new(temp.path());
+        let mut world = World::new(&temp);
         for call in calls {
             world.run(call);
             world.check();

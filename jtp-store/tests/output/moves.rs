@@ -23,14 +23,14 @@ fn pair(name: &str, bytes: &[u8]) -> (String, Vec<u8>) {
 #[test]
 fn r5_a_look_follows_no_links_and_leaves_the_folder_in_no_way() {
     let (temp, outside) = (temp(), temp());
-    write(outside.path(), "a.png", b"outside");
-    let inside = temp.path().join("out");
+    write(&outside, "a.png", b"outside");
+    let inside = temp.join("out");
     let folder = open(&inside);
-    write(temp.path(), "above.png", b"above");
+    write(&temp, "above.png", b"above");
     write(&inside, "a.png", b"four");
-    symlink(outside.path().join("a.png"), inside.join("link.png")).unwrap();
-    symlink(outside.path(), inside.join("dir")).unwrap();
-    fs::hard_link(inside.join("a.png"), inside.join("hard.png")).unwrap();
+    inside.link(outside.join("a.png"), "link.png");
+    inside.link(&outside, "dir");
+    inside.hard_link("a.png", "hard.png");
     let file = folder.look("a.png").unwrap();
     assert!(file.is_file() && !file.is_nothing() && file.length() == 4);
     assert_eq!(folder.look("a.png").unwrap(), file);
@@ -82,16 +82,16 @@ fn r5_a_look_follows_no_links_and_leaves_the_folder_in_no_way() {
         let moved = folder.rename(name, &file, &file_name("b.png", b""), &nothing);
         assert!(matches!(moved, Err(MoveError::Changed)), "{moved:?}");
     }
-    assert_eq!(all(temp.path()), ["above.png", "out"]);
+    assert_eq!(all(&temp), ["above.png", "out"]);
 }
 
 #[test]
 fn r8_the_id_of_a_file_is_read_only_in_the_state_that_was_looked_at() {
     let temp = temp();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     let go = AtomicBool::new(false);
     for bytes in [b"".to_vec(), b"one".to_vec(), noise(700_000, 1)] {
-        let id = write(temp.path(), "a.png", &bytes);
+        let id = write(&temp, "a.png", &bytes);
         let state = folder.look("a.png").unwrap();
         assert_eq!(folder.read_id("a.png", &state, &go).unwrap(), id);
     }
@@ -100,7 +100,7 @@ fn r8_the_id_of_a_file_is_read_only_in_the_state_that_was_looked_at() {
     assert!(matches!(stopped, Err(ReadError::Stopped)), "{stopped:?}");
     let is_changed =
         |state: &FileState| matches!(folder.read_id("a.png", state, &go), Err(ReadError::Changed));
-    let path = temp.path().join("a.png");
+    let path = temp.join("a.png");
     fs::write(&path, b"other").unwrap();
     assert!(is_changed(&state), "rewritten");
     fs::remove_file(&path).unwrap();
@@ -110,7 +110,7 @@ fn r8_the_id_of_a_file_is_read_only_in_the_state_that_was_looked_at() {
         "nothing to read"
     );
     symlink("b.png", &path).unwrap();
-    write(temp.path(), "b.png", b"b");
+    write(&temp, "b.png", b"b");
     assert!(
         is_changed(&state) && is_changed(&folder.look("b.png").unwrap()),
         "a link"
@@ -130,22 +130,22 @@ fn r8_the_id_of_a_file_is_read_only_in_the_state_that_was_looked_at() {
 #[test]
 fn a_file_is_renamed_to_a_free_name_or_over_a_file() {
     let temp = temp();
-    let folder = open(temp.path());
-    write(temp.path(), "a", b"one");
+    let folder = open(&temp);
+    write(&temp, "a", b"one");
     rename(&folder, "a", "b.png").unwrap();
-    assert_eq!(visible(temp.path()), [pair("b.png", b"one")]);
-    write(temp.path(), "c.png", b"two");
+    assert_eq!(visible(&temp), [pair("b.png", b"one")]);
+    write(&temp, "c.png", b"two");
     rename(&folder, "b.png", "c.png").unwrap();
-    assert_eq!(visible(temp.path()), [pair("c.png", b"one")]);
+    assert_eq!(visible(&temp), [pair("c.png", b"one")]);
     rename(&folder, "c.png", "c.png").unwrap();
-    assert_eq!(visible(temp.path()), [pair("c.png", b"one")]);
+    assert_eq!(visible(&temp), [pair("c.png", b"one")]);
 }
 
 #[test]
 fn r8_a_rename_is_refused_if_either_file_has_changed() {
     let temp = temp();
-    let folder = open(temp.path());
-    let (a, b) = (temp.path().join("a.png"), temp.path().join("b.png"));
+    let folder = open(&temp);
+    let (a, b) = (temp.join("a.png"), temp.join("b.png"));
     let to = file_name("b.png", b"");
     let reset = || {
         let _ = fs::remove_file(&b).or_else(|_| fs::remove_dir(&b));
@@ -189,11 +189,11 @@ fn r8_a_rename_is_refused_if_either_file_has_changed() {
 #[test]
 fn r5_only_regular_files_are_renamed_and_replaced() {
     let temp = temp();
-    let folder = open(temp.path());
-    write(temp.path(), "a.png", b"a");
-    symlink("a.png", temp.path().join("link.png")).unwrap();
-    fs::create_dir(temp.path().join("dir.png")).unwrap();
-    let before = all(temp.path());
+    let folder = open(&temp);
+    write(&temp, "a.png", b"a");
+    temp.link("a.png", "link.png");
+    temp.make_dir("dir.png");
+    let before = all(&temp);
     for name in ["link.png", "dir.png"] {
         let moved = rename(&folder, name, "b.png");
         assert!(
@@ -208,28 +208,28 @@ fn r5_only_regular_files_are_renamed_and_replaced() {
     }
     let moved = rename(&folder, "missing.png", "b.png");
     assert!(matches!(moved, Err(MoveError::Changed)), "{moved:?}");
-    assert_eq!(all(temp.path()), before);
+    assert_eq!(all(&temp), before);
 }
 
 #[test]
 fn a_file_that_is_renamed_to_its_hard_link_has_that_name_alone() {
     let temp = temp();
-    let folder = open(temp.path());
-    let id = write(temp.path(), "a.png", b"one");
+    let folder = open(&temp);
+    let id = write(&temp, "a.png", b"one");
     for (from, to) in [("a.png", "A.png"), ("A.png", "b.png")] {
-        fs::hard_link(temp.path().join(from), temp.path().join(to)).unwrap();
+        temp.hard_link(from, to);
         rename(&folder, from, to).unwrap();
-        assert_eq!(visible(temp.path()), [pair(to, b"one")]);
+        assert_eq!(visible(&temp), [pair(to, b"one")]);
     }
     let state = folder.look("b.png").unwrap();
     let read = folder.read_id("b.png", &state, &AtomicBool::new(false));
     assert_eq!(read.unwrap(), id);
     assert_eq!(id, ImageId::of(b"one"));
     // Both names are compared with what was looked at.
-    fs::hard_link(temp.path().join("b.png"), temp.path().join("c.png")).unwrap();
+    temp.hard_link("b.png", "c.png");
     let (from_state, over) = (folder.look("b.png").unwrap(), folder.look("c.png").unwrap());
-    fs::remove_file(temp.path().join("c.png")).unwrap();
+    temp.remove("c.png");
     let moved = folder.rename("b.png", &from_state, &file_name("c.png", b""), &over);
     assert!(matches!(moved, Err(MoveError::Changed)), "{moved:?}");
-    assert_eq!(visible(temp.path()), [pair("b.png", b"one")]);
+    assert_eq!(visible(&temp), [pair("b.png", b"one")]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -37,36 +37,36 @@ fn a_scan_of_a_read_only_folder_changes_nothing() {
     let temp = temp();
     let mut expected = BTreeMap::new();
     let mut add = |name: &str, bytes: &[u8]| {
-        expected.insert(name.to_owned(), write(temp.path(), name, bytes));
+        expected.insert(name.to_owned(), write(&temp, name, bytes));
     };
     add("a.png", b"a");
-    settle(temp.path());
-    ids(&open(temp.path()));
-    assert!(temp.path().join(".jtp-index").exists());
+    settle(&temp);
+    ids(&open(&temp));
+    assert!(temp.join(".jtp-index").exists());
     // The index does not have this one, and it could be appended.
     add("b.png", b"b");
-    settle(temp.path());
-    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
-    write(temp.path(), ".jtp-0123456789abcdef.lock", b"");
+    settle(&temp);
+    write(&temp, ".jtp-0123456789abcdef-0.part", b"crashed");
+    write(&temp, ".jtp-0123456789abcdef.lock", b"");
     for index in [true, false] {
         if !index {
-            fs::remove_file(temp.path().join(".jtp-index")).unwrap();
+            temp.remove(".jtp-index");
         }
-        let before = states(temp.path());
-        let folder = read_only(temp.path());
+        let before = states(&temp);
+        let folder = read_only(&temp);
         assert_eq!(ids(&folder), expected);
         folder.close();
         drop(folder);
-        assert_eq!(states(temp.path()), before, "index: {index}");
+        assert_eq!(states(&temp), before, "index: {index}");
     }
 }
 
 #[test]
 fn nothing_is_written_to_or_renamed_in_a_read_only_folder() {
     let temp = temp();
-    write(temp.path(), "a.png", b"a");
-    let before = states(temp.path());
-    let folder = read_only(temp.path());
+    write(&temp, "a.png", b"a");
+    let before = states(&temp);
+    let folder = read_only(&temp);
     let error = put(&folder, "b.png", b"b").unwrap_err();
     assert!(matches!(error, OutputError::ReadOnly { .. }), "{error:?}");
     let error = stage(&folder, b"c").settle().unwrap_err();
@@ -82,19 +82,19 @@ fn nothing_is_written_to_or_renamed_in_a_read_only_folder() {
         .unwrap_err();
     let is_read_only = matches!(error, MoveError::Folder(OutputError::ReadOnly { .. }));
     assert!(is_read_only, "{error:?}");
-    assert_eq!(states(temp.path()), before);
+    assert_eq!(states(&temp), before);
 }
 
 #[test]
 fn a_read_only_folder_is_not_created_and_what_is_no_folder_is_an_error() {
     let temp = temp();
-    let missing = temp.path().join("missing/folder");
+    let missing = temp.join("missing/folder");
     assert!(OutputFolder::open_read_only(&missing).unwrap().is_none());
-    assert!(super::all(temp.path()).is_empty());
-    write(temp.path(), "file", b"");
-    symlink("nowhere", temp.path().join("link")).unwrap();
+    assert!(super::all(&temp).is_empty());
+    write(&temp, "file", b"");
+    temp.link("nowhere", "link");
     for name in ["file", "link"] {
-        let opened = OutputFolder::open_read_only(temp.path().join(name));
+        let opened = OutputFolder::open_read_only(temp.join(name));
         assert!(
             matches!(opened, Err(OutputError::Io { .. })),
             "{name}: {opened:?}"
@@ -105,9 +105,9 @@ fn a_read_only_folder_is_not_created_and_what_is_no_folder_is_an_error() {
 #[test]
 fn w9_a_folder_that_is_only_looked_at_gets_no_sub_folders() {
     let temp = temp();
-    write(temp.path(), "a.png", b"a");
-    fs::create_dir(temp.path().join("sub")).unwrap();
-    let folder = OutputFolder::open_read_only(temp.path()).unwrap().unwrap();
+    write(&temp, "a.png", b"a");
+    temp.make_dir("sub");
+    let folder = OutputFolder::open_read_only(&temp).unwrap().unwrap();
     for path in ["new⧸x.png", "sub⧸new⧸x.png", "sub⧸x.png"] {
         let to = FileName::in_folders(path, ImageId(1), FileType::Png);
         for bytes in [b"x".to_vec(), noise(100_000, 1)] {
@@ -126,6 +126,6 @@ fn w9_a_folder_that_is_only_looked_at_gets_no_sub_folders() {
     let stop = AtomicBool::new(false);
     let scanned = folder.scan_tree(ScanMode::Ids, &stop, &mut |_| found += 1);
     assert_eq!((scanned.unwrap().files, found), (1, 2));
-    assert_eq!(all(temp.path()), ["a.png", "sub"]);
-    assert_eq!(all(&temp.path().join("sub")), Vec::<String>::new());
+    assert_eq!(all(&temp), ["a.png", "sub"]);
+    assert_eq!(all(&temp.join("sub")), Vec::<String>::new());
 }

@@ -37,7 +37,7 @@ impl Drop for Mounted<'_> {
 fn a_full_or_read_only_disk_is_reported_and_no_file_is_left() {
     use rustix::mount::{MountFlags, mount_remount};
     let temp = temp();
-    let path = temp.path().join("tiny");
+    let path = temp.join("tiny");
     let Some(mounted) = tiny(&path) else {
         eprintln!("skipped: mounting is not allowed here");
         return;
@@ -79,15 +79,15 @@ fn set_mode(path: &Path, mode: u32) {
 #[test]
 fn r8_a_file_of_another_user_in_a_sticky_folder_refuses_its_name_alone() {
     let temp = temp();
-    set_mode(temp.path(), 0o1777);
-    write(temp.path(), "a.png", b"another user's");
+    set_mode(&temp, 0o1777);
+    write(&temp, "a.png", b"another user's");
     as_nobody(|| {
-        let folder = open(temp.path());
+        let folder = open(&temp);
         let mut staged = stage(&folder, b"new");
         let over = folder.look("a.png").unwrap();
         match staged.place(&file_name("a.png", b"new"), &over) {
             Err(MoveError::Name(OutputError::Permission { path, .. })) => {
-                assert_eq!(path, temp.path().join("a.png"));
+                assert_eq!(path, temp.join("a.png"));
             }
             other => panic!("{other:?}"),
         }
@@ -99,9 +99,9 @@ fn r8_a_file_of_another_user_in_a_sticky_folder_refuses_its_name_alone() {
         let error = put(&folder, "a.png", b"next").unwrap_err();
         assert!(matches!(error, OutputError::Permission { .. }), "{error}");
         let names = ["a.png", "b.png", "c.png"];
-        assert_eq!(all(temp.path()), names, "no temporary file is left");
+        assert_eq!(all(&temp), names, "no temporary file is left");
     });
-    let bytes = fs::read(temp.path().join("a.png")).unwrap();
+    let bytes = temp.read("a.png");
     assert_eq!(bytes, b"another user's");
 }
 
@@ -109,14 +109,14 @@ fn r8_a_file_of_another_user_in_a_sticky_folder_refuses_its_name_alone() {
 fn r8_an_immutable_file_refuses_its_name_alone() {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
     let temp = temp();
-    write(temp.path(), "a.png", b"immutable");
-    let file = fs::File::open(temp.path().join("a.png")).unwrap();
+    write(&temp, "a.png", b"immutable");
+    let file = fs::File::open(temp.join("a.png")).unwrap();
     let flags = ioctl_getflags(&file).unwrap_or(IFlags::empty());
     if ioctl_setflags(&file, flags | IFlags::IMMUTABLE).is_err() {
         eprintln!("skipped: files cannot be made immutable here");
         return;
     }
-    let folder = open(temp.path());
+    let folder = open(&temp);
     let mut staged = stage(&folder, b"new");
     let (over, nothing) = (folder.look("a.png").unwrap(), folder.look("b.png").unwrap());
     let placed = staged.place(&file_name("a.png", b"new"), &over);
@@ -130,15 +130,15 @@ fn r8_an_immutable_file_refuses_its_name_alone() {
         ("a.png".into(), b"immutable".into()),
         ("b.png".into(), b"new".into()),
     ];
-    assert_eq!(visible(temp.path()), expected);
+    assert_eq!(visible(&temp), expected);
 }
 
 #[test]
 fn a_folder_without_write_permission_is_reported_when_a_temporary_file_is_created() {
     let temp = temp();
-    set_mode(temp.path(), 0o755);
+    set_mode(&temp, 0o755);
     as_nobody(|| {
-        let folder = open(temp.path());
+        let folder = open(&temp);
         let mut staged = stage(&folder, b"new");
         let error = staged.settle().unwrap_err();
         assert!(matches!(error, OutputError::Permission { .. }), "{error}");
@@ -156,7 +156,7 @@ fn a_folder_without_write_permission_is_reported_when_a_temporary_file_is_create
 fn a_full_or_read_only_disk_is_an_error_of_the_folder_and_a_staged_image_can_be_placed_later() {
     use rustix::mount::{MountFlags, mount_remount};
     let temp = temp();
-    let path = temp.path().join("tiny");
+    let path = temp.join("tiny");
     let Some(mounted) = tiny(&path) else {
         eprintln!("skipped: mounting is not allowed here");
         return;
@@ -172,7 +172,7 @@ fn a_full_or_read_only_disk_is_an_error_of_the_folder_and_a_staged_image_can_be_
     let is_full = matches!(placed, Err(MoveError::Folder(OutputError::DiskFull { .. })));
     assert!(is_full, "{placed:?}");
     assert_eq!(all(&path), ["fill"], "no temporary file is left");
-    fs::remove_file(path.join("fill")).unwrap();
+    path.remove("fill");
     staged.settle().unwrap();
     mount_remount(&path, MountFlags::RDONLY, "").unwrap();
     let placed = staged.place(&name, &nothing);
@@ -187,7 +187,7 @@ fn a_full_or_read_only_disk_is_an_error_of_the_folder_and_a_staged_image_can_be_
 #[test]
 fn a_removed_folder_is_an_error_of_the_folder() {
     let temp = temp();
-    let path = temp.path().join("out");
+    let path = temp.join("out");
     let folder = OutputFolder::open(&path).unwrap();
     let (mut settled, mut in_memory) = (stage(&folder, b"one"), stage(&folder, b"two"));
     settled.settle().unwrap();
@@ -204,11 +204,11 @@ fn a_removed_folder_is_an_error_of_the_folder() {
 #[test]
 fn a_removed_temporary_file_is_an_error_of_its_image_alone() {
     let temp = temp();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     let mut staged = stage(&folder, b"one");
     staged.settle().unwrap();
-    for name in all(temp.path()) {
-        fs::remove_file(temp.path().join(name)).unwrap();
+    for name in all(&temp) {
+        temp.remove(name);
     }
     let nothing = folder.look("a.png").unwrap();
     let placed = staged.place(&file_name("a.png", b"one"), &nothing);

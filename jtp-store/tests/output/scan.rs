@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -47,19 +46,19 @@ fn found(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 fn r2_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_names() {
     let temp = temp();
     let image = |id: ImageId| format!("image {id}");
-    let same = image(write(temp.path(), "a.png", b"same"));
-    write(temp.path(), "b.txt", b"same");
-    let large = image(write(temp.path(), "large.JPG", noise(700_000, 1)));
-    let sniffed = image(write(temp.path(), "photo", PNG));
-    let empty = write(temp.path(), "empty.img", b"");
+    let same = image(write(&temp, "a.png", b"same"));
+    write(&temp, "b.txt", b"same");
+    let large = image(write(&temp, "large.JPG", noise(700_000, 1)));
+    let sniffed = image(write(&temp, "photo", PNG));
+    let empty = write(&temp, "empty.img", b"");
     let empty = format!("unrecognised {empty}");
-    let png = image(write(temp.path(), "png.IMG", PNG));
-    write(temp.path(), ".hidden.png", b"hidden");
-    symlink("a.png", temp.path().join("link.png")).unwrap();
-    symlink("nowhere", temp.path().join("dangling.png")).unwrap();
-    fs::create_dir(temp.path().join("dir.png")).unwrap();
-    mkfifoat(CWD, temp.path().join("pipe.png"), Mode::RWXU).unwrap();
-    let folder = open(temp.path());
+    let png = image(write(&temp, "png.IMG", PNG));
+    write(&temp, ".hidden.png", b"hidden");
+    temp.link("a.png", "link.png");
+    temp.link("nowhere", "dangling.png");
+    temp.make_dir("dir.png");
+    mkfifoat(CWD, temp.join("pipe.png"), Mode::RWXU).unwrap();
+    let folder = open(&temp);
     let expected = found(&[
         ("a.png", &same),
         ("b.txt", "other"),
@@ -96,14 +95,14 @@ fn a_file_that_cannot_be_read_is_reported_and_ends_no_scan() {
     use rustix::thread::set_thread_res_uid;
     use std::os::unix::fs::PermissionsExt;
     let temp = temp();
-    let id = write(temp.path(), "a.png", b"a");
+    let id = write(&temp, "a.png", b"a");
     for name in ["b.png", "c.txt"] {
-        write(temp.path(), name, b"secret");
+        write(&temp, name, b"secret");
         let mode = fs::Permissions::from_mode(0o000);
-        fs::set_permissions(temp.path().join(name), mode).unwrap();
+        fs::set_permissions(temp.join(name), mode).unwrap();
     }
-    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let folder = open(temp.path());
+    fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = open(&temp);
     // On a thread of its own: root reads all files.
     let work = || {
         let uid = rustix::fs::Uid::from_raw(65_534);
@@ -127,7 +126,7 @@ fn a_file_that_cannot_be_read_is_reported_and_ends_no_scan() {
 #[test]
 fn s14_a_file_longer_than_a_packet_is_not_read() {
     let temp = temp();
-    let id = write(temp.path(), "a.png", b"a");
+    let id = write(&temp, "a.png", b"a");
     // Sparse files: reading one would take minutes.
     let lengths = [
         ("long.png", u64::from(u32::MAX) + 1),
@@ -135,10 +134,10 @@ fn s14_a_file_longer_than_a_packet_is_not_read() {
         ("long.txt", 1 << 40),
     ];
     for (name, length) in lengths {
-        let file = fs::File::create(temp.path().join(name)).unwrap();
+        let file = fs::File::create(temp.join(name)).unwrap();
         file.set_len(length).unwrap();
     }
-    let folder = open(temp.path());
+    let folder = open(&temp);
     let a = format!("image {id}");
     let expected = found(&[
         ("a.png", &a),
@@ -162,9 +161,9 @@ fn s14_a_file_longer_than_a_packet_is_not_read() {
 fn a_scan_stops_when_asked() {
     let temp = temp();
     for n in 0..1000 {
-        write(temp.path(), &format!("{n}.png"), n.to_string());
+        write(&temp, &format!("{n}.png"), n.to_string());
     }
-    let folder = open(temp.path());
+    let folder = open(&temp);
     let stop = AtomicBool::new(true);
     let stopped = folder.scan(ScanMode::Ids, &stop, &mut |_| {
         panic!("it was stopped before")
@@ -185,35 +184,35 @@ fn a_scan_stops_when_asked() {
 #[test]
 fn r8_index_knows_an_unchanged_file_under_whatever_name() {
     let temp = temp();
-    let id = write(temp.path(), "a.png", b"a");
-    let folder = open(temp.path());
+    let id = write(&temp, "a.png", b"a");
+    let folder = open(&temp);
     let known = |name| folder.known_id(&folder.look(name).unwrap());
     assert_eq!(known("a.png"), None);
-    settle(temp.path());
+    settle(&temp);
     ids(&folder);
-    fs::create_dir(temp.path().join("sub")).unwrap();
-    fs::rename(temp.path().join("a.png"), temp.path().join("sub/b.png")).unwrap();
+    temp.make_dir("sub");
+    temp.rename("a.png", "sub/b.png");
     // On most file systems the rename was a change.
     assert!([None, Some(id)].contains(&known("sub/b.png")));
-    fs::rename(temp.path().join("sub"), temp.path().join("moved")).unwrap();
-    settle(temp.path());
+    temp.rename("sub", "moved");
+    settle(&temp);
     folder
         .scan_tree(ScanMode::Ids, &AtomicBool::new(false), &mut |_| {})
         .unwrap();
-    fs::rename(temp.path().join("moved"), temp.path().join("again")).unwrap();
+    temp.rename("moved", "again");
     assert_eq!(known("again/b.png"), Some(id));
     assert_eq!(known("moved/b.png"), None, "nothing");
-    fs::write(temp.path().join("again/b.png"), b"changed").unwrap();
+    temp.write("again/b.png", b"changed");
     assert_eq!(known("again/b.png"), None);
 }
 
 #[test]
 fn a_scan_reads_only_what_changed_since_the_last_one() {
     let temp = temp();
-    let id = write(temp.path(), "a.png", b"a");
-    let folder = open(temp.path());
+    let id = write(&temp, "a.png", b"a");
+    let folder = open(&temp);
     ids(&folder);
-    settle(temp.path());
+    settle(&temp);
     let id_of = |mode| {
         let (found, summary) = scan(&folder, mode);
         let (_, content) = found.first_key_value().unwrap();
@@ -222,15 +221,15 @@ fn a_scan_reads_only_what_changed_since_the_last_one() {
     };
     assert_eq!(id_of(ScanMode::Ids), (id, 1));
     // A wrong ID in the index shows when the index is used.
-    let index = temp.path().join(".jtp-index");
+    let index = temp.join(".jtp-index");
     make_index_lie(&index, ImageId(42));
     assert_eq!(id_of(ScanMode::Ids), (ImageId(42), 0));
     assert_eq!(id_of(ScanMode::Rehash), (id, 1));
     assert_eq!(id_of(ScanMode::Ids), (id, 0), "the index was rewritten");
     // A change is found although size and mtime are unchanged.
-    let path = temp.path().join("a.png");
+    let path = temp.join("a.png");
     let before = fs::metadata(&path).unwrap().modified().unwrap();
-    let new = write(temp.path(), "a.png", b"b");
+    let new = write(&temp, "a.png", b"b");
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(before).unwrap();
     assert_eq!(id_of(ScanMode::Ids), (new, 1));
@@ -241,54 +240,54 @@ fn a_scan_reads_only_what_changed_since_the_last_one() {
 #[test]
 fn a_scan_removes_stale_temporary_files_but_not_those_of_this_client() {
     let temp = temp();
-    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
-    write(temp.path(), ".jtp-0123456789abcdef-1.part", b"crashed");
-    symlink("/etc/passwd", temp.path().join(".jtp-link.part")).unwrap();
-    fs::create_dir(temp.path().join(".jtp-dir.part")).unwrap();
-    let folder = OutputFolder::open(temp.path()).unwrap();
+    write(&temp, ".jtp-0123456789abcdef-0.part", b"crashed");
+    write(&temp, ".jtp-0123456789abcdef-1.part", b"crashed");
+    temp.link("/etc/passwd", ".jtp-link.part");
+    temp.make_dir(".jtp-dir.part");
+    let folder = OutputFolder::open(&temp).unwrap();
     ids(&folder);
-    assert_eq!(parts(temp.path()), 1, "the folder stays");
+    assert_eq!(parts(&temp), 1, "the folder stays");
     let _file = begin(&folder, &noise(600_000, 1));
-    assert_eq!(parts(temp.path()), 2);
+    assert_eq!(parts(&temp), 2);
     ids(&folder);
-    assert_eq!(parts(temp.path()), 2);
+    assert_eq!(parts(&temp), 2);
 }
 
 #[test]
 fn a_scan_of_names_removes_stale_temporary_files_and_writes_no_index() {
     let temp = temp();
-    write(temp.path(), ".jtp-0123456789abcdef-0.part", b"crashed");
-    write(temp.path(), "a.png", b"a");
-    let (names, _) = scan(&open(temp.path()), ScanMode::Names);
+    write(&temp, ".jtp-0123456789abcdef-0.part", b"crashed");
+    write(&temp, "a.png", b"a");
+    let (names, _) = scan(&open(&temp), ScanMode::Names);
     assert_eq!(names, found(&[("a.png", "unread")]));
-    assert_eq!(super::all(temp.path()), ["a.png"]);
+    assert_eq!(super::all(&temp), ["a.png"]);
 }
 
 #[test]
 fn r5_a_scan_finds_out_whether_names_that_differ_in_case_are_distinguished() {
     let temp = temp();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     let case_sensitive = || scan(&folder, ScanMode::Names).1.case_sensitive;
     assert_eq!(case_sensitive(), None, "no name");
-    write(temp.path(), "1", b"1");
+    write(&temp, "1", b"1");
     assert_eq!(case_sensitive(), None, "no letter");
     // Hard links are one file in each case; the listing shows that they are two names.
-    write(temp.path(), "a", b"a");
-    fs::hard_link(temp.path().join("a"), temp.path().join("A")).unwrap();
+    write(&temp, "a", b"a");
+    temp.hard_link("a", "A");
     assert_eq!(case_sensitive(), Some(true), "hard links");
-    fs::remove_file(temp.path().join("A")).unwrap();
+    temp.remove("A");
     assert_eq!(case_sensitive(), Some(true), "one name");
-    write(temp.path(), "A", b"a");
+    write(&temp, "A", b"a");
     assert_eq!(case_sensitive(), Some(true), "two files");
 }
 
 #[test]
 fn r8_a_file_that_is_changed_after_a_scan_is_not_older_than_its_settled_time() {
     let temp = temp();
-    write(temp.path(), "a.png", b"a");
-    write(temp.path(), "b.png", b"b");
-    let folder = open(temp.path());
-    settle(temp.path());
+    write(&temp, "a.png", b"a");
+    write(&temp, "b.png", b"b");
+    let folder = open(&temp);
+    settle(&temp);
     let (_, summary) = scan(&folder, ScanMode::Ids);
     let Some(settled) = summary.settled_before else {
         eprintln!("skipped: the times of this file system prove nothing");
@@ -296,15 +295,15 @@ fn r8_a_file_that_is_changed_after_a_scan_is_not_older_than_its_settled_time() {
     };
     let is_older = |name| folder.look(name).unwrap().is_older(settled);
     assert!(is_older("a.png") && is_older("b.png"));
-    let path = temp.path().join("a.png");
+    let path = temp.join("a.png");
     let before = fs::metadata(&path).unwrap().modified().unwrap();
-    write(temp.path(), "a.png", b"c");
+    write(&temp, "a.png", b"c");
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(before).unwrap();
     assert!(!is_older("a.png"), "changed, with its mtime restored");
-    fs::rename(temp.path().join("b.png"), temp.path().join("c.png")).unwrap();
+    temp.rename("b.png", "c.png");
     assert!(!is_older("c.png"), "moved");
     assert!(!is_older("b.png"), "removed");
-    fs::create_dir(temp.path().join("d.png")).unwrap();
+    temp.make_dir("d.png");
     assert!(!is_older("d.png"), "not a regular file");
 }

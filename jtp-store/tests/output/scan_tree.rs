@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -62,8 +62,8 @@ fn put(root: &Path, path: &str, bytes: &[u8]) -> String {
 #[test]
 fn w9_a_scan_finds_images_in_sub_folders_and_reads_no_other_files_there() {
     let (temp, outside) = (temp(), temp());
-    let root = temp.path();
-    put(outside.path(), "x.png", b"outside");
+    let root = &*temp;
+    put(&outside, "x.png", b"outside");
     let a = put(root, "a.png", b"a");
     let b = put(root, "2024/b.png", b"b");
     let c = put(root, "2024/Rome/c.JPG", b"c");
@@ -73,9 +73,9 @@ fn w9_a_scan_finds_images_in_sub_folders_and_reads_no_other_files_there() {
     put(root, ".hidden/d.png", b"d");
     put(root, "2024/.hidden/d.png", b"d");
     put(root, "2024/.d.png", b"d");
-    fs::create_dir(root.join("empty")).unwrap();
-    symlink(outside.path(), root.join("link")).unwrap();
-    symlink("..", root.join("2024/up")).unwrap();
+    root.make_dir("empty");
+    root.link(&outside, "link");
+    root.link("..", "2024/up");
     mkfifoat(CWD, root.join("2024/pipe.png"), Mode::RWXU).unwrap();
     let folder = open(root);
     let expected = found(&[
@@ -111,26 +111,26 @@ fn w9_a_scan_finds_images_in_sub_folders_and_reads_no_other_files_there() {
 fn w9_unchanged_files_in_sub_folders_are_not_read_again() {
     let temp = temp();
     for path in ["a.png", "x/a.png", "x/y/a.png"] {
-        put(temp.path(), path, path.as_bytes());
+        put(&temp, path, path.as_bytes());
     }
     for distrusts in [false, true] {
         let folder = match distrusts {
-            true => OutputFolder::open_distrusting_inodes(temp.path()).unwrap(),
-            false => open(temp.path()),
+            true => OutputFolder::open_distrusting_inodes(&temp).unwrap(),
+            false => open(&temp),
         };
         for path in ["a.png", "x/a.png", "x/y/a.png"] {
-            set_age(&temp.path().join(path), 3600);
+            set_age(&temp.join(path), 3600);
         }
-        settle(temp.path());
+        settle(&temp);
         let (first, summary) = scan(&folder, ScanMode::Ids);
         assert_eq!(summary.read, 3);
-        settle(temp.path());
+        settle(&temp);
         let (second, summary) = scan(&folder, ScanMode::Ids);
         assert_eq!((second, summary.read), (first, 0), "{distrusts}");
     }
     // By its name, a file in another folder is another file.
-    let folder = OutputFolder::open_distrusting_inodes(temp.path()).unwrap();
-    fs::rename(temp.path().join("x/y/a.png"), temp.path().join("x/b.png")).unwrap();
+    let folder = OutputFolder::open_distrusting_inodes(&temp).unwrap();
+    temp.rename("x/y/a.png", "x/b.png");
     assert_eq!(scan(&folder, ScanMode::Ids).1.read, 1);
 }
 
@@ -138,9 +138,9 @@ fn w9_unchanged_files_in_sub_folders_are_not_read_again() {
 fn w9_a_scan_goes_32_components_deep() {
     let temp = temp();
     let folders = |n: usize| "d/".repeat(n);
-    let deepest = put(temp.path(), &(folders(31) + "a.png"), b"a");
-    put(temp.path(), &(folders(32) + "b.png"), b"b");
-    let (all, _) = scan(&open(temp.path()), ScanMode::Ids);
+    let deepest = put(&temp, &(folders(31) + "a.png"), b"a");
+    put(&temp, &(folders(32) + "b.png"), b"b");
+    let (all, _) = scan(&open(&temp), ScanMode::Ids);
     let images: Vec<_> = all
         .iter()
         .filter(|(name, _)| name.ends_with("png"))
@@ -156,13 +156,13 @@ fn w9_a_scan_goes_32_components_deep() {
 #[test]
 fn w9_ten_thousand_folders_are_scanned_with_few_descriptors() {
     // In memory, if that is possible: a disk takes seconds to create and remove 20,000 files.
-    let temp = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| temp());
+    let temp = Temp::in_folder("/dev/shm");
     for n in 0..10_000 {
-        let folder = temp.path().join(format!("{}/{n}", n % 100));
+        let folder = temp.join(format!("{}/{n}", n % 100));
         fs::create_dir_all(&folder).unwrap();
         File::create(folder.join("a.png")).unwrap();
     }
-    let folder = open(temp.path());
+    let folder = open(&temp);
     for mode in [ScanMode::Names, ScanMode::Ids] {
         let mut most = 0;
         let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
@@ -181,8 +181,8 @@ fn w9_ten_thousand_folders_are_scanned_with_few_descriptors() {
 #[test]
 fn w9_folders_that_are_removed_or_replaced_during_a_scan_count_as_removed() {
     let (temp, outside) = (temp(), temp());
-    let root = temp.path();
-    put(outside.path(), "x.png", b"outside");
+    let root = &*temp;
+    put(&outside, "x.png", b"outside");
     let a = put(root, "a.png", b"a");
     let kept = put(root, "kept/x.png", b"kept");
     for name in ["gone", "link", "file"] {
@@ -193,10 +193,10 @@ fn w9_folders_that_are_removed_or_replaced_during_a_scan_count_as_removed() {
     let (all, summary) = scan_with(&open(root), ScanMode::Names, &mut |_| {
         if std::mem::take(&mut is_first) {
             for name in ["gone", "link", "file"] {
-                fs::remove_dir_all(root.join(name)).unwrap();
+                root.remove(name);
             }
-            symlink(outside.path(), root.join("link")).unwrap();
-            fs::write(root.join("file"), b"").unwrap();
+            root.link(&outside, "link");
+            root.write("file", b"");
         }
     });
     let expected = [
@@ -217,15 +217,15 @@ fn w9_folders_that_are_removed_or_replaced_during_a_scan_count_as_removed() {
 fn w9_a_folder_that_cannot_be_listed_is_reported_and_ends_no_scan() {
     use rustix::thread::set_thread_res_uid;
     let temp = temp();
-    let a = put(temp.path(), "a/a.png", b"a");
-    put(temp.path(), "locked/b.png", b"b");
-    put(temp.path(), "z/locked/c.png", b"c");
+    let a = put(&temp, "a/a.png", b"a");
+    put(&temp, "locked/b.png", b"b");
+    put(&temp, "z/locked/c.png", b"c");
     for folder in ["locked", "z/locked"] {
         let mode = fs::Permissions::from_mode(0o000);
-        fs::set_permissions(temp.path().join(folder), mode).unwrap();
+        fs::set_permissions(temp.join(folder), mode).unwrap();
     }
-    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let folder = open(temp.path());
+    fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = open(&temp);
     // On another thread: root lists all folders.
     let work = || {
         let uid = rustix::fs::Uid::from_raw(65_534);
@@ -247,7 +247,7 @@ fn w9_a_folder_that_cannot_be_listed_is_reported_and_ends_no_scan() {
     thread::scope(|scope| scope.spawn(work).join().unwrap());
     for folder in ["locked", "z/locked"] {
         let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(temp.path().join(folder), mode).unwrap();
+        fs::set_permissions(temp.join(folder), mode).unwrap();
     }
     assert_eq!(scan(&folder, ScanMode::Ids).0["a/a.png"], a);
 }
@@ -255,20 +255,20 @@ fn w9_a_folder_that_cannot_be_listed_is_reported_and_ends_no_scan() {
 #[test]
 fn r5_the_names_in_sub_folders_show_whether_case_is_distinguished() {
     let temp = temp();
-    put(temp.path(), "1/2/3", b"");
-    let folder = open(temp.path());
+    put(&temp, "1/2/3", b"");
+    let folder = open(&temp);
     let case_sensitive = || scan(&folder, ScanMode::Names).1.case_sensitive;
     assert_eq!(case_sensitive(), None);
-    put(temp.path(), "1/2/a.png", b"");
+    put(&temp, "1/2/a.png", b"");
     assert_eq!(case_sensitive(), Some(true));
-    fs::hard_link(temp.path().join("1/2/a.png"), temp.path().join("1/2/A.png")).unwrap();
+    temp.hard_link("1/2/a.png", "1/2/A.png");
     assert_eq!(case_sensitive(), Some(true), "two names of one file");
 }
 
 #[test]
 fn w9_stale_temporary_files_in_sub_folders_are_removed_but_not_those_of_running_clients() {
     let temp = temp();
-    let root = temp.path();
+    let root = &*temp;
     let exists = |path: &str| root.join(path).exists();
     // A client of the whole tree has crashed: nobody holds its lock.
     put(root, ".jtp-00000000000000aa.lock", b"");

@@ -42,13 +42,13 @@ fn a_scan_does_not_read_what_was_stored() {
     let distrusting: Open = |path| OutputFolder::open_distrusting_inodes(path).unwrap();
     for open_folder in [open as Open, distrusting] {
         let temp = temp();
-        let folder = open_folder(temp.path());
+        let folder = open_folder(&temp);
         folder.index_stored();
         let mut expected = Vec::new();
         for (n, bytes) in sizes().iter().enumerate() {
             let name = |what: &str| format!("{what}{n}.png");
             place(&folder, &name("new"), bytes);
-            write(temp.path(), &name("replaced"), b"old");
+            write(&temp, &name("replaced"), b"old");
             place(&folder, &name("replaced"), bytes);
             let mut settled = stage(&folder, bytes);
             settled.settle().unwrap();
@@ -62,7 +62,7 @@ fn a_scan_does_not_read_what_was_stored() {
             }
         }
         drop(folder);
-        let folder = open_folder(temp.path());
+        let folder = open_folder(&temp);
         assert_eq!(read_by(&folder), 0);
         assert_eq!(ids(&folder), expected.into_iter().collect());
     }
@@ -71,7 +71,7 @@ fn a_scan_does_not_read_what_was_stored() {
 #[test]
 fn w9_a_scan_does_not_read_what_was_stored_in_sub_folders() {
     let temp = temp();
-    let folder = indexing(temp.path());
+    let folder = indexing(&temp);
     for bytes in sizes() {
         let path = format!("a/b/{}.png", bytes.len());
         let name =
@@ -80,13 +80,13 @@ fn w9_a_scan_does_not_read_what_was_stored_in_sub_folders() {
         staged.place(&name, &FileState::NOTHING).unwrap();
     }
     folder.close();
-    assert_eq!(read_by(&open(temp.path())), 0);
+    assert_eq!(read_by(&open(&temp)), 0);
 }
 
 #[test]
 fn a_file_that_is_changed_directly_after_it_was_stored_is_read() {
     let temp = temp();
-    let folder = indexing(temp.path());
+    let folder = indexing(&temp);
     let mut expected = std::collections::BTreeMap::new();
     let mut changed = 0;
     for n in 0..20 {
@@ -96,10 +96,10 @@ fn a_file_that_is_changed_directly_after_it_was_stored_is_read() {
             let other = noise(bytes.len(), 100 + n);
             let id = match n % 2 {
                 // In place, or by another file with this name: in most cases in the same tick of the kernel's clock.
-                0 => write(temp.path(), &name, &other),
+                0 => write(&temp, &name, &other),
                 _ => {
-                    let id = write(temp.path(), "other", &other);
-                    fs::rename(temp.path().join("other"), temp.path().join(&name)).unwrap();
+                    let id = write(&temp, "other", &other);
+                    temp.rename("other", &name);
                     id
                 }
             };
@@ -108,7 +108,7 @@ fn a_file_that_is_changed_directly_after_it_was_stored_is_read() {
         }
     }
     folder.close();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     let read = read_by(&folder);
     assert!(read >= changed, "{read} of {changed} were read");
     assert_eq!(ids(&folder), expected);
@@ -117,11 +117,11 @@ fn a_file_that_is_changed_directly_after_it_was_stored_is_read() {
 #[test]
 fn a_hidden_file_that_is_replaced_before_it_gets_its_name_is_read() {
     let temp = temp();
-    let folder = indexing(temp.path());
+    let folder = indexing(&temp);
     for bytes in sizes() {
         let mut staged = stage(&folder, &bytes);
         staged.settle().unwrap();
-        let entries = fs::read_dir(temp.path()).unwrap();
+        let entries = fs::read_dir(&temp).unwrap();
         let part = entries
             .map(|entry| entry.unwrap().path())
             .find(|path| path.extension().is_some_and(|end| end == "part"))
@@ -136,54 +136,54 @@ fn a_hidden_file_that_is_replaced_before_it_gets_its_name_is_read() {
             .place(&file_name("a.png", &bytes), &folder.look("a.png").unwrap())
             .unwrap();
         folder.close();
-        let folder = open(temp.path());
+        let folder = open(&temp);
         assert_eq!(read_by(&folder), 1);
         assert_eq!(ids(&folder).get("a.png"), Some(&ImageId::of(&other)));
     }
-    assert_eq!(parts(temp.path()), 0);
+    assert_eq!(parts(&temp), 0);
 }
 
 #[test]
 fn without_index_stored_a_folder_gets_no_index() {
     let temp = temp();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     place(&folder, "a.png", b"a");
     drop(folder);
-    assert!(!temp.path().join(INDEX).exists());
-    assert_eq!(read_by(&open(temp.path())), 1);
+    assert!(!temp.join(INDEX).exists());
+    assert_eq!(read_by(&open(&temp)), 1);
 }
 
 #[test]
 fn what_was_stored_by_two_clients_at_once_is_not_read() {
     let temp = temp();
-    let folders = [indexing(temp.path()), indexing(temp.path())];
+    let folders = [indexing(&temp), indexing(&temp)];
     for n in 0..1500 {
         let which = usize::from(n % 3 == 0);
         let bytes = format!("image {n}");
         place(&folders[which], &format!("{n}.png"), bytes.as_bytes());
     }
     drop(folders);
-    assert_eq!(read_by(&open(temp.path())), 0);
+    assert_eq!(read_by(&open(&temp)), 0);
 }
 
 #[test]
 fn a_client_that_is_killed_leaves_few_images_to_be_read() {
     let temp = temp();
-    let folder = indexing(temp.path());
+    let folder = indexing(&temp);
     for n in 0..1100 {
         let bytes = format!("image {n}");
         place(&folder, &format!("{n}.png"), bytes.as_bytes());
     }
     std::mem::forget(folder);
-    let folder = open(temp.path());
+    let folder = open(&temp);
     assert_eq!(read_by(&folder), 1100 - 2 * 512);
     // Large images count by their size.
     let temp = super::temp();
-    let folder = indexing(temp.path());
+    let folder = indexing(&temp);
     place(&folder, "large.png", &vec![1; 33 << 20]);
     place(&folder, "larger.png", &vec![2; 33 << 20]);
     std::mem::forget(folder);
-    assert_eq!(read_by(&open(temp.path())), 0);
+    assert_eq!(read_by(&open(&temp)), 0);
 }
 
 #[test]
@@ -202,45 +202,45 @@ fn an_index_that_is_damaged_while_images_are_stored_is_repaired() {
         },
     ] {
         let temp = temp();
-        let folder = indexing(temp.path());
+        let folder = indexing(&temp);
         place(&folder, "a.png", b"a");
         folder.close();
-        damage(&temp.path().join(INDEX));
+        damage(&temp.join(INDEX));
         place(&folder, "b.png", b"b");
         folder.close();
-        let read = read_by(&open(temp.path()));
+        let read = read_by(&open(&temp));
         assert!(read <= 1, "{read}");
-        settle(temp.path());
-        read_by(&open(temp.path()));
-        assert_eq!(read_by(&open(temp.path())), 0);
-        assert_eq!(visible(temp.path()).len(), 2);
+        settle(&temp);
+        read_by(&open(&temp));
+        assert_eq!(read_by(&open(&temp)), 0);
+        assert_eq!(visible(&temp).len(), 2);
     }
 }
 
 #[test]
 fn an_index_does_not_grow_with_each_run_that_stores_the_same_images() {
     let temp = temp();
-    let index = temp.path().join(INDEX);
+    let index = temp.join(INDEX);
     let mut longest = 0;
     for _ in 0..5 {
-        let folder = indexing(temp.path());
+        let folder = indexing(&temp);
         let stop = AtomicBool::new(false);
         folder.scan(ScanMode::Names, &stop, &mut |_| {}).unwrap();
         for _ in 0..1500 {
-            let _ = fs::remove_file(temp.path().join("a.png"));
+            let _ = fs::remove_file(temp.join("a.png"));
             place(&folder, "a.png", b"a");
         }
         folder.close();
         longest = longest.max(fs::metadata(&index).unwrap().len());
     }
     assert!(longest < 5 * 1500 * 51, "{longest}");
-    assert_eq!(read_by(&open(temp.path())), 0);
+    assert_eq!(read_by(&open(&temp)), 0);
 }
 
 #[test]
 fn a_scan_does_not_read_what_was_renamed_and_not_changed() {
     let temp = temp();
-    let folder = indexing(temp.path());
+    let folder = indexing(&temp);
     let rename = |from: &str, to: &str, change: bool| {
         let state = folder.look(from).unwrap();
         let id = folder
@@ -250,22 +250,22 @@ fn a_scan_does_not_read_what_was_renamed_and_not_changed() {
         let over = folder.look(name.as_str()).unwrap();
         folder.rename(from, &state, &name, &over).unwrap();
         if change {
-            write(temp.path(), name.as_str(), noise(700, 9));
+            write(&temp, name.as_str(), noise(700, 9));
         }
         folder.index_renamed(&name, &state, id);
     };
-    write(temp.path(), "a.png", noise(700, 1));
-    write(temp.path(), "b.png", noise(700, 2));
-    write(temp.path(), "c.png", noise(700, 3));
-    settle(temp.path());
+    write(&temp, "a.png", noise(700, 1));
+    write(&temp, "b.png", noise(700, 2));
+    write(&temp, "c.png", noise(700, 3));
+    settle(&temp);
     rename("a.png", "sub\u{29f8}a.png", false);
     rename("b.png", "B.png", false);
     rename("c.png", "d.png", true);
     // One that was changed directly before.
-    let new = write(temp.path(), "e.png", noise(700, 4));
+    let new = write(&temp, "e.png", noise(700, 4));
     rename("e.png", "f.png", false);
     folder.close();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     assert_eq!(read_by(&folder), 2);
     let ids = ids(&folder);
     assert_eq!(ids.get("f.png"), Some(&new));

@@ -43,11 +43,11 @@ fn sizes() -> [Vec<u8>; 3] {
 #[test]
 fn w9_missing_folders_are_created_and_images_appear_in_them() {
     let temp = temp();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     for (n, bytes) in sizes().iter().enumerate() {
         let path = format!("{n}/a/b/x.png");
         place(&folder, &path, bytes).unwrap();
-        assert_eq!(fs::read(temp.path().join(&path)).unwrap(), *bytes);
+        assert_eq!(temp.read(&path), *bytes);
         let committed = begin(&folder, bytes)
             .commit(&tree_name(&format!("{n}/c/y.png"), bytes), verified(bytes))
             .unwrap();
@@ -58,18 +58,18 @@ fn w9_missing_folders_are_created_and_images_appear_in_them() {
         assert_eq!(id.unwrap(), ImageId::of(bytes));
         assert!(folder.look(&format!("{n}/a")).unwrap().is_folder());
     }
-    assert_eq!(tree(temp.path()).len(), 6, "no temporary file is left");
+    assert_eq!(tree(&temp).len(), 6, "no temporary file is left");
     // The mode is that of a folder that this program creates elsewhere.
-    let plain = temp.path().join("plain");
+    let plain = temp.join("plain");
     fs::create_dir(&plain).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-    assert_eq!(mode(&temp.path().join("0/a/b")), mode(&plain));
+    assert_eq!(mode(&temp.join("0/a/b")), mode(&plain));
 }
 
 #[test]
 fn w9_files_are_renamed_from_folder_to_folder_and_folders_are_created_on_the_way() {
     let temp = temp();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     place(&folder, "a/x.png", b"x").unwrap();
     let state = folder.look("a/x.png").unwrap();
     let to = tree_name("b/c/X.png", b"x");
@@ -83,14 +83,14 @@ fn w9_files_are_renamed_from_folder_to_folder_and_folders_are_created_on_the_way
     );
     folder.rename("top.png", &from, &to, &over).unwrap();
     assert_eq!(
-        tree(temp.path()),
+        tree(&temp),
         BTreeMap::from([("b/c/X.png".to_owned(), b"top".to_vec())])
     );
     // Onto itself: another name of the same file.
-    fs::hard_link(temp.path().join("b/c/X.png"), temp.path().join("a/y.png")).unwrap();
+    temp.hard_link("b/c/X.png", "a/y.png");
     let state = folder.look("a/y.png").unwrap();
     folder.rename("a/y.png", &state, &to, &state).unwrap();
-    assert_eq!(tree(temp.path()).len(), 1);
+    assert_eq!(tree(&temp).len(), 1);
     // A source that has vanished creates no folder.
     let gone = folder.rename(
         "a/y.png",
@@ -99,22 +99,22 @@ fn w9_files_are_renamed_from_folder_to_folder_and_folders_are_created_on_the_way
         &FileState::NOTHING,
     );
     assert!(matches!(gone, Err(MoveError::Changed)), "{gone:?}");
-    assert!(!temp.path().join("new").exists());
+    assert!(!temp.join("new").exists());
 }
 
 #[test]
 fn w9_a_link_a_file_or_a_pipe_in_place_of_a_folder_is_refused_and_other_images_are_placed() {
     let (temp, outside) = (temp(), temp());
-    fs::create_dir(outside.path().join("sub")).unwrap();
-    write(outside.path(), "sub/x.png", b"precious");
-    let folder = open(temp.path());
-    symlink(outside.path(), temp.path().join("out")).unwrap();
-    symlink(".", temp.path().join("self")).unwrap();
-    symlink("/nonexistent", temp.path().join("dangling")).unwrap();
-    write(temp.path(), "file", b"not a folder");
-    fs::create_dir(temp.path().join("in")).unwrap();
-    symlink(outside.path().join("sub"), temp.path().join("in/sub")).unwrap();
-    rustix::fs::mkfifoat(rustix::fs::CWD, temp.path().join("pipe"), 0o600.into()).unwrap();
+    outside.make_dir("sub");
+    write(&outside, "sub/x.png", b"precious");
+    let folder = open(&temp);
+    temp.link(&outside, "out");
+    temp.link(".", "self");
+    temp.link("/nonexistent", "dangling");
+    write(&temp, "file", b"not a folder");
+    temp.make_dir("in");
+    temp.link(outside.join("sub"), "in/sub");
+    rustix::fs::mkfifoat(rustix::fs::CWD, temp.join("pipe"), 0o600.into()).unwrap();
     for bytes in sizes() {
         let mut staged = stage(&folder, &bytes);
         for path in [
@@ -147,19 +147,19 @@ fn w9_a_link_a_file_or_a_pipe_in_place_of_a_folder_is_refused_and_other_images_a
                 matches!(moved, Err(MoveError::Name(_))),
                 "{path}: {moved:?}"
             );
-            fs::remove_file(temp.path().join("in/source.png")).unwrap();
+            temp.remove("in/source.png");
         }
         staged
             .place(&tree_name("in/x.png", &bytes), &FileState::NOTHING)
             .unwrap();
-        fs::remove_file(temp.path().join("in/x.png")).unwrap();
+        temp.remove("in/x.png");
     }
     assert_eq!(
-        tree(outside.path()),
+        tree(&outside),
         BTreeMap::from([("sub/x.png".to_owned(), b"precious".to_vec())])
     );
-    assert_eq!(fs::read(temp.path().join("file")).unwrap(), b"not a folder");
-    assert!(!temp.path().join("new").exists());
+    assert_eq!(temp.read("file"), b"not a folder");
+    assert!(!temp.join("new").exists());
 }
 
 #[test]
@@ -169,9 +169,9 @@ fn w9_a_folder_that_cannot_be_entered_concerns_the_images_in_it_alone() {
         return;
     }
     let temp = temp();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     for mode in [0o000, 0o555] {
-        let locked = temp.path().join(format!("locked{mode}"));
+        let locked = temp.join(format!("locked{mode}"));
         fs::create_dir(&locked).unwrap();
         fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).unwrap();
         let placed = place(&folder, &format!("locked{mode}/x.png"), b"x");
@@ -184,15 +184,15 @@ fn w9_a_folder_that_cannot_be_entered_concerns_the_images_in_it_alone() {
 #[test]
 fn w9_folders_that_are_swapped_for_links_at_any_time_lead_nowhere() {
     let (temp, outside) = (temp(), temp());
-    fs::create_dir(outside.path().join("b")).unwrap();
-    let folder = open(temp.path());
-    fs::create_dir_all(temp.path().join("a/b")).unwrap();
-    symlink(outside.path(), temp.path().join("link")).unwrap();
+    outside.make_dir("b");
+    let folder = open(&temp);
+    temp.make_dir("a/b");
+    temp.link(&outside, "link");
     let done = AtomicBool::new(false);
     let mut placed = 0;
     thread::scope(|scope| {
         scope.spawn(|| {
-            let at = |name: &str| temp.path().join(name);
+            let at = |name: &str| temp.join(name);
             while !done.load(Ordering::Relaxed) {
                 rustix::fs::renameat_with(
                     rustix::fs::CWD,
@@ -218,22 +218,22 @@ fn w9_folders_that_are_swapped_for_links_at_any_time_lead_nowhere() {
             let to = tree_name(&path, &bytes);
             let moved = folder.rename("source.png", &source, &to, &FileState::NOTHING);
             if moved.is_err() {
-                fs::remove_file(temp.path().join("source.png")).unwrap();
+                temp.remove("source.png");
             }
             let _ = begin(&folder, &bytes).commit(&to, verified(&bytes));
             let _ = folder.look(&path);
         }
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(tree(outside.path()), BTreeMap::new(), "written outside");
-    assert_eq!(fs::read_dir(outside.path().join("b")).unwrap().count(), 0);
+    assert_eq!(tree(&outside), BTreeMap::new(), "written outside");
+    assert_eq!(fs::read_dir(outside.join("b")).unwrap().count(), 0);
     assert!(placed > 0, "the folder is there half of the time");
 }
 
 #[test]
 fn w9_many_threads_create_the_same_folders() {
     let temp = temp();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     thread::scope(|scope| {
         for thread in 0..4 {
             let folder = &folder;
@@ -245,15 +245,15 @@ fn w9_many_threads_create_the_same_folders() {
             });
         }
     });
-    assert_eq!(tree(temp.path()).len(), 400);
+    assert_eq!(tree(&temp).len(), 400);
 }
 
 #[test]
 fn w9_a_replaced_file_in_a_folder_keeps_its_mode_and_one_that_changed_stays() {
     let temp = temp();
-    let folder = open(temp.path());
+    let folder = open(&temp);
     place(&folder, "a/x.png", b"old").unwrap();
-    let file = temp.path().join("a/x.png");
+    let file = temp.join("a/x.png");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     for bytes in sizes() {
         let over = folder.look("a/x.png").unwrap();
@@ -267,5 +267,5 @@ fn w9_a_replaced_file_in_a_folder_keeps_its_mode_and_one_that_changed_stays() {
         let placed = stage(&folder, b"late").place(&to, &over);
         assert!(matches!(placed, Err(MoveError::Changed)), "{placed:?}");
     }
-    assert_eq!(tree(temp.path()).len(), 1);
+    assert_eq!(tree(&temp).len(), 1);
 }

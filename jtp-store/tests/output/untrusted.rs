@@ -43,34 +43,34 @@ fn pair(name: &str, bytes: &[u8]) -> (String, Vec<u8>) {
 #[test]
 fn r8_a_file_whose_inode_was_renumbered_is_read_renamed_and_replaced() {
     let temp = temp();
-    let folder = open(temp.path());
-    let id = write(temp.path(), "a.png", b"one");
+    let folder = open(&temp);
+    let id = write(&temp, "a.png", b"one");
     let state = look(&folder, "a.png");
-    renumber(temp.path(), "a.png");
+    renumber(&temp, "a.png");
     assert_eq!(look(&folder, "a.png"), state);
     assert_eq!(read_id(&folder, "a.png", &state).unwrap(), id);
 
-    write(temp.path(), "b.png", b"two");
+    write(&temp, "b.png", b"two");
     let over = look(&folder, "b.png");
     for name in ["a.png", "b.png"] {
-        renumber(temp.path(), name);
+        renumber(&temp, name);
     }
     let to = file_name("b.png", b"");
     folder.rename("a.png", &state, &to, &over).unwrap();
-    assert_eq!(visible(temp.path()), [pair("b.png", b"one")]);
+    assert_eq!(visible(&temp), [pair("b.png", b"one")]);
 
     let over = look(&folder, "b.png");
-    renumber(temp.path(), "b.png");
+    renumber(&temp, "b.png");
     stage(&folder, b"three").place(&to, &over).unwrap();
-    assert_eq!(visible(temp.path()), [pair("b.png", b"three")]);
+    assert_eq!(visible(&temp), [pair("b.png", b"three")]);
 }
 
 #[test]
 fn r8_a_file_of_another_size_or_mtime_is_neither_read_nor_renamed_nor_replaced() {
     let temp = temp();
-    let folder = open(temp.path());
-    let path = temp.path().join("a.png");
-    write(temp.path(), "a.png", b"one");
+    let folder = open(&temp);
+    let path = temp.join("a.png");
+    write(&temp, "a.png", b"one");
     set_age(&path, 3600);
     let state = look(&folder, "a.png");
     let is_refused = || {
@@ -84,7 +84,7 @@ fn r8_a_file_of_another_size_or_mtime_is_neither_read_nor_renamed_nor_replaced()
     };
     set_age(&path, 1800);
     assert!(is_refused(), "another mtime");
-    write(temp.path(), "a.png", b"four");
+    write(&temp, "a.png", b"four");
     set_age(&path, 3600);
     assert!(is_refused(), "another size");
     fs::remove_file(&path).unwrap();
@@ -99,9 +99,9 @@ fn r8_a_file_of_another_size_or_mtime_is_neither_read_nor_renamed_nor_replaced()
 #[test]
 fn r8_no_time_proves_that_a_file_has_not_changed_and_no_inode_that_two_names_are_one_file() {
     let temp = temp();
-    let folder = open(temp.path());
-    write(temp.path(), "a.png", b"a");
-    fs::hard_link(temp.path().join("a.png"), temp.path().join("b.png")).unwrap();
+    let folder = open(&temp);
+    write(&temp, "a.png", b"a");
+    temp.hard_link("a.png", "b.png");
     let state = look(&folder, "a.png");
     assert!(!state.is_older(SystemTime::now() + Duration::from_secs(3600)));
     assert!(!state.is_same_file(&look(&folder, "b.png")));
@@ -113,14 +113,14 @@ fn r8_no_time_proves_that_a_file_has_not_changed_and_no_inode_that_two_names_are
 #[test]
 fn r8_a_hard_link_renamed_to_another_has_that_name_alone() {
     let temp = temp();
-    let folder = open(temp.path());
-    write(temp.path(), "a.png", b"one");
+    let folder = open(&temp);
+    write(&temp, "a.png", b"one");
     for (from, to) in [("a.png", "b.png"), ("b.png", "B.png")] {
-        fs::hard_link(temp.path().join(from), temp.path().join(to)).unwrap();
+        temp.hard_link(from, to);
         let (state, over) = (look(&folder, from), look(&folder, to));
         folder
             .rename(from, &state, &file_name(to, b""), &over)
             .unwrap();
-        assert_eq!(visible(temp.path()), [pair(to, b"one")]);
+        assert_eq!(visible(&temp), [pair(to, b"one")]);
     }
 }

@@ -1,17 +1,25 @@
-//! What the tests of several crates share. It depends on no crate, so each crate can use it, and is never published: a
-//! dev-dependency without a version is left out of packages.
+//! What the tests of several crates share. It depends on no crate of this workspace, so each can use it, and is never
+//! published: a dev-dependency without a version is left out of packages.
 
 mod allocations;
 mod collision;
+mod folder;
 mod images;
+mod output;
+mod process;
 mod rng;
 mod seeds;
+mod signal;
 
 pub use allocations::Allocations;
 pub use collision::{collision, long_collision};
+pub use folder::Folder;
 pub use images::{bmp, noise};
+pub use output::{Args, Output};
+pub use process::{Lines, Process};
 pub use rng::Rng;
 pub use seeds::{for_each_seed, number, seed};
+pub use signal::{Signal, prepare};
 
 use std::time::{Duration, Instant};
 

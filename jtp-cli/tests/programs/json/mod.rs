@@ -4,7 +4,7 @@ mod events;
 mod failures;
 mod schema;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::process::Stdio;
 use std::sync::mpsc;
 
@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 
 use crate::progress::stalling_server;
 use crate::readme::{PageCommand, console_commands, copy_images, page};
-use crate::support::{CLIENT, FakeServer, Process, ProcessOutput, TestDir, jtpe, noise, packet};
+use crate::support::{CLIENT, FakeServer, Folder as _, Output, TestDir, jtpe, noise, packet};
 use schema::Schema;
 
 /// Asserts the exit code and that the last object names it, and returns all objects.
 #[track_caller]
-fn parsed(output: &ProcessOutput, code: i32) -> Vec<Value> {
-    assert_eq!(output.code, Some(code), "{output:?}");
+fn parsed(output: &Output, code: i32) -> Vec<Value> {
+    output.assert_exit(code);
     let values = Schema::documented().parse_all(&output.out);
     let last = &values[values.len() - 1];
     assert_eq!(last["exit_code"], code, "{output:?}");
@@ -42,18 +42,15 @@ fn names(values: &[Value]) -> Vec<&str> {
 #[test]
 fn list_has_an_object_for_each_image_in_the_order_of_sort() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
+    let server = dir.serve("--no-tls");
     dir.wait_for_compressed_bmp(&server);
-    let output = dir.fetch(
-        &server,
-        &["--list", "--json", "--sort", "size", "--exclude", "b*"],
-    );
-    assert_eq!(output.err, "");
+    let output = dir.fetch(&server, "--list --json --sort size --exclude b*");
+    output.assert_err("");
     let values = parsed(&output, 0);
     assert_eq!(names(&values), ["start", "job", "entry", "entry", "end"]);
     assert_eq!(values[0]["command"], "list");
     assert_eq!(values[0]["server"], server.address.as_str());
-    let (a, c) = (noise(1000, 1), fs::read(dir.path("images/c.bmp")).unwrap());
+    let (a, c) = (noise(1000, 1), dir.read("images/c.bmp"));
     let entry = |id: &[u8], size: u64, name: &str, kind: &str, compressed: bool| {
         json!({"event": "entry", "id": ImageId::of(id).to_string(), "size": size, "type": kind,
             "compressed": compressed, "name": name})
@@ -72,10 +69,10 @@ fn names_are_the_servers_and_messages_are_not_escaped_twice() {
     let name = "a\"b\\\u{1b}[2J\n\u{202e}写.png";
     let list = [(name, ImageId::of(&image), 100)];
     let fake = FakeServer::with(&list, &[packet(ImageId::of(&image), &image)]);
-    let output = dir.run(CLIENT, &["--addr", &fake.addr(), "--list", "--json"]);
+    let output = fake.fetch(&dir, "--list --json");
     let values = parsed(&output, 0);
     assert_eq!(of(&values, "entry")[0]["name"], name);
-    let output = dir.run(CLIENT, &["--addr", &fake.addr(), "--json"]);
+    let output = fake.fetch(&dir, "--json");
     let values = parsed(&output, 0);
     // The file's name is that of R5.
     let file = of(&values, "fetched")[0]["name"].as_str().unwrap();
@@ -84,10 +81,7 @@ fn names_are_the_servers_and_messages_are_not_escaped_twice() {
     let fake = FakeServer::new(|_, _, stream| {
         let _ = std::io::Write::write_all(stream, &jtpe(3, "go\n\u{1b}away"));
     });
-    let output = dir.run(
-        CLIENT,
-        &["--addr", &fake.addr(), "--json", "--retries", "0"],
-    );
+    let output = fake.fetch(&dir, "--json --retries 0");
     let code = output.code.unwrap();
     let values = parsed(&output, code);
     let message = of(&values, "error")[0]["message"].as_str().unwrap();
@@ -101,10 +95,10 @@ fn names_are_the_servers_and_messages_are_not_escaped_twice() {
 #[test]
 fn a_fetch_reports_each_image_and_its_summary() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    for quiet in [&["--json"][..], &["--json", "-q"]] {
-        let output = dir.fetch(&server, &[&["--batch", "--repeat", "2"], quiet].concat());
-        assert_eq!(output.err, "", "{output:?}");
+    let server = dir.serve("--no-tls");
+    for quiet in ["--json", "--json -q"] {
+        let output = dir.fetch(&server, &format!("--batch --repeat 2 {quiet}"));
+        output.assert_err("");
         let values = parsed(&output, 0);
         let jobs: Vec<_> = of(&values, "job")
             .iter()
@@ -127,32 +121,29 @@ fn a_fetch_reports_each_image_and_its_summary() {
         );
         assert_eq!(of(&values, "listed")[0]["entries"], 3);
         assert_eq!(of(&values, "scanned").last().unwrap()["files"], 3);
-        fs::remove_dir_all(dir.path("output")).unwrap();
+        dir.remove("output");
     }
 }
 
 #[test]
 fn replaced_and_renamed_files_are_reported() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    dir.fetch(&server, &[]);
+    let server = dir.serve("--no-tls");
+    dir.fetch(&server, "");
     server.stop();
     // a.png gets the name of b.jpg's image, and another image comes.
-    fs::write(dir.path("output/a.png"), noise(300, 8)).unwrap();
-    fs::rename(dir.path("output/b.jpg"), dir.path("output/c.bmp")).unwrap();
-    let server = dir.serve(&["--no-tls"]);
-    let check = parsed(&dir.fetch(&server, &["--check", "--json"]), 3);
+    dir.write("output/a.png", noise(300, 8));
+    dir.rename("output/b.jpg", "output/c.bmp");
+    let server = dir.serve("--no-tls");
+    let check = parsed(&dir.fetch(&server, "--check --json"), 3);
     let kinds: Vec<_> = of(&check, "difference")
         .iter()
         .map(|found| found["kind"].clone())
         .collect();
     assert_eq!(kinds.len(), 3, "{check:?}");
     assert_eq!(of(&check, "comparison")[0]["equal"], false);
-    let plan = parsed(
-        &dir.fetch(&server, &["--dry-run", "--batch", "--json", "-q"]),
-        0,
-    );
-    let values = parsed(&dir.fetch(&server, &["--batch", "--json"]), 0);
+    let plan = parsed(&dir.fetch(&server, "--dry-run --batch --json -q"), 0);
+    let values = parsed(&dir.fetch(&server, "--batch --json"), 0);
     // The plan has the same steps.
     let changes = of(&plan, "change");
     assert_eq!(
@@ -174,7 +165,7 @@ fn replaced_and_renamed_files_are_reported() {
     for (one, other) in [("fetch", "fetched"), ("replace", "replaced")] {
         assert_eq!(plan[one], summary[other], "{plan} {summary}");
     }
-    let equal = parsed(&dir.fetch(&server, &["--check", "--json"]), 0);
+    let equal = parsed(&dir.fetch(&server, "--check --json"), 0);
     assert_eq!(of(&equal, "comparison")[0]["equal"], true);
 }
 
@@ -183,7 +174,7 @@ fn failures_are_reported_and_the_last_object_has_the_exit_code() {
     let dir = TestDir::new();
     let (image, bad) = (noise(100, 1), ImageId(7));
     let fake = FakeServer::with(&[("b.png", bad, 100)], &[packet(bad, &image)]);
-    let output = dir.run(CLIENT, &["--addr", &fake.addr(), "--json"]);
+    let output = fake.fetch(&dir, "--json");
     let values = parsed(&output, 3);
     let failed = of(&values, "failed")[0];
     assert_eq!(
@@ -203,19 +194,13 @@ fn failures_are_reported_and_the_last_object_has_the_exit_code() {
 #[test]
 fn errors_are_the_last_object_and_the_line_on_stderr() {
     let dir = TestDir::new();
-    let output = dir.run(CLIENT, &["--addr", "127.0.0.1:1", "--json"]);
+    let output = dir.run(CLIENT, "--addr 127.0.0.1:1 --json");
     let values = parsed(&output, 4);
     let error = of(&values, "error")[0];
     assert_eq!(error["kind"], "connect");
-    assert_eq!(
-        output.err,
-        format!("error: {}\n", error["message"].as_str().unwrap())
-    );
+    output.assert_err(&format!("error: {}\n", error["message"].as_str().unwrap()));
 
-    for args in [
-        &["--json", "--parallel", "99"][..],
-        &["--list", "--json", "--watch"],
-    ] {
+    for args in ["--json --parallel 99", "--list --json --watch"] {
         let output = dir.run(CLIENT, args);
         let values = parsed(&output, 2);
         let message = of(&values, "error")[0]["message"].as_str().unwrap();
@@ -224,17 +209,17 @@ fn errors_are_the_last_object_and_the_line_on_stderr() {
             "{output:?}"
         );
     }
-    let output = dir.run(CLIENT, &["--json", "--help"]);
+    let output = dir.run(CLIENT, "--json --help");
     assert!(output.out.starts_with("Fetch images"), "{output:?}");
 
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    fs::write(dir.path("file"), "").unwrap();
-    let values = parsed(&dir.fetch(&server, &["--json", "--out", "file"]), 8);
+    let server = dir.serve("--no-tls");
+    dir.write("file", "");
+    let values = parsed(&dir.fetch(&server, "--json --out file"), 8);
     assert_eq!(of(&values, "error")[0]["kind"], "disk");
-    let args = ["--json", "--get", "0123456789abcdef"];
-    for list in [&["--list"][..], &[]] {
-        let values = parsed(&dir.fetch(&server, &[&args[..], list].concat()), 3);
+    let args = "--json --get 0123456789abcdef";
+    for list in ["--list", ""] {
+        let values = parsed(&dir.fetch(&server, &format!("{args} {list}")), 3);
         assert_eq!(of(&values, "not_listed")[0]["id"], "0123456789abcdef");
     }
 }
@@ -243,9 +228,8 @@ fn errors_are_the_last_object_and_the_line_on_stderr() {
 fn each_event_of_watch_is_flushed_and_ctrl_c_is_reported() {
     let schema = Schema::documented();
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    let args = ["--addr", &server.address, "--watch", "--json"];
-    let client = Process::start(dir.command(CLIENT, &args));
+    let server = dir.serve("--no-tls");
+    let client = dir.client(&server.address, "--watch --json");
     client.out.wait_for("\"event\":\"watching\"");
     dir.add("new.png", &noise(400, 5));
     let fetched = schema.parse(&client.out.wait_for("\"event\":\"fetched\""));
@@ -255,7 +239,7 @@ fn each_event_of_watch_is_flushed_and_ctrl_c_is_reported() {
     );
     client.signal(Signal::INT);
     let output = client.wait();
-    assert_eq!(output.code, Some(130));
+    output.assert_exit(130);
     let last = schema.parse(output.out.lines().last().unwrap());
     assert_eq!(
         (&last["kind"], &last["exit_code"]),
@@ -269,36 +253,27 @@ fn progress_is_reported_while_an_image_arrives_and_while_the_folder_is_scanned()
     let dir = TestDir::new();
     let (go_on, receiver) = mpsc::channel();
     let fake = stalling_server(1 << 20, receiver);
-    let client = Process::start(dir.command(CLIENT, &["--addr", &fake.addr(), "--json"]));
+    let client = dir.client(&fake.addr(), "--json");
     go_on.send(()).unwrap();
     let progress = schema.parse(&client.out.wait_for("\"event\":\"progress\""));
     let expected = json!({"event": "progress", "images": 0, "bytes": 1 << 19, "planned_images": 1,
         "planned_bytes": 1 << 20});
     assert_eq!(progress, expected);
     go_on.send(()).unwrap();
-    assert_eq!(client.wait().code, Some(0));
+    client.wait().assert_exit(0);
 
     dir.add_endless_images();
-    let args = [
-        "--addr",
-        &fake.addr(),
-        "--json",
-        "--batch",
-        "--out",
-        "images",
-    ];
-    let client = Process::start(dir.command(CLIENT, &args));
+    let client = dir.client(&fake.addr(), "--json --batch --out images");
     schema.parse(&client.out.wait_for("\"event\":\"scanning\""));
-    client.signal(Signal::INT);
-    assert_eq!(client.wait().code, Some(130));
+    client.end(Signal::INT).assert_exit(130);
 }
 
 #[test]
 fn a_server_that_fails_is_reported_and_the_next_one_is_used() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    for job in [&["--list"][..], &["--batch"], &["--check"]] {
-        let args = [&["127.0.0.1:1", &*server.address, "--json"], job].concat();
+    let server = dir.serve("--no-tls");
+    for job in ["--list", "--batch", "--check"] {
+        let args = format!("127.0.0.1:1 {} --json {job}", server.address);
         let values = parsed(&dir.run(CLIENT, &args), 0);
         let changed = of(&values, "server_changed")[0];
         assert_eq!(changed["server"], server.address.as_str());
@@ -312,9 +287,9 @@ fn a_server_that_fails_is_reported_and_the_next_one_is_used() {
 #[test]
 fn a_closed_pipe_ends_watch_and_no_other_job() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    let run = |args: &[&str]| {
-        let args = [&["--addr", &*server.address, "--json"], args].concat();
+    let server = dir.serve("--no-tls");
+    let run = |args: &str| {
+        let args = format!("--addr {} --json {args}", server.address);
         let mut child = dir
             .command(CLIENT, &args)
             .stdout(Stdio::piped())
@@ -322,33 +297,28 @@ fn a_closed_pipe_ends_watch_and_no_other_job() {
             .spawn()
             .unwrap();
         drop(child.stdout.take());
-        ProcessOutput::new(child.wait_with_output().unwrap())
+        Output::new(child.wait_with_output().unwrap())
     };
-    for args in [
-        &["--list"][..],
-        &["--dry-run"],
-        &[],
-        &["--watch", "--batch"],
-    ] {
-        let output = run(args);
-        assert_eq!((output.code, &*output.err), (Some(0), ""), "{args:?}");
+    for args in ["--list", "--dry-run", "", "--watch --batch"] {
+        run(args).assert_exit(0).assert_err("");
     }
     assert_eq!(dir.files("output"), dir.files("images"));
-    let output = run(&["--check", "--exclude", "a*", "--out", "other"]);
-    assert_eq!((output.code, &*output.err), (Some(3), ""));
+    run("--check --exclude a* --out other")
+        .assert_exit(3)
+        .assert_err("");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn a_full_disk_on_stdout_is_an_error() {
     let dir = TestDir::with_images();
-    let server = dir.serve(&["--no-tls"]);
-    for args in [&["--list"][..], &["--dry-run"], &[], &["--watch"]] {
-        let args = [&["--addr", &*server.address, "--json"], args].concat();
+    let server = dir.serve("--no-tls");
+    for args in ["--list", "--dry-run", "", "--watch"] {
+        let args = format!("--addr {} --json {args}", server.address);
         let mut command = dir.command(CLIENT, &args);
         command.stdout(File::create("/dev/full").unwrap());
-        let output = ProcessOutput::of(&mut command);
-        assert_eq!(output.code, Some(8), "{output:?}");
+        let output = Output::of(&mut command);
+        output.assert_exit(8);
         assert!(
             output.err.starts_with("error: cannot write to stdout: "),
             "{output:?}"
@@ -362,7 +332,7 @@ fn commands_of_the_page_print_what_it_shows() {
     let dir = TestDir::new();
     copy_images(&dir);
     let text = page("docs/json.md");
-    let server = dir.serve_on("127.0.0.1:0", &["--no-tls"]);
+    let server = dir.serve_on("127.0.0.1:0", "--no-tls");
     for PageCommand { command, expected } in console_commands(&text) {
         let words = command.split_whitespace().skip(1);
         let args: Vec<_> = words.map(|word| word.trim_matches('\'')).collect();

@@ -51,8 +51,8 @@ fn each_way_to_follow(mut test: impl FnMut(DirStoreBuilder, &Path)) {
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
         for distrust in [false, true] {
             let folder = temp();
-            let builder = builder(folder.path()).follow(follow);
-            test(builder.distrust_inodes(distrust), folder.path());
+            let builder = builder(&folder).follow(follow);
+            test(builder.distrust_inodes(distrust), &folder);
         }
     }
 }
@@ -60,7 +60,7 @@ fn each_way_to_follow(mut test: impl FnMut(DirStoreBuilder, &Path)) {
 #[test]
 fn w9_names_are_paths_with_each_component_in_nfc() {
     let folder = temp();
-    let root = folder.path();
+    let root = &*folder;
     put(root, "2024/Cafe\u{301}/a.png", "1");
     put(root, "a⧸b/c⧸d.png", "2");
     put(root, "e⧸f.png", "3");
@@ -83,13 +83,13 @@ fn w9_names_are_paths_with_each_component_in_nfc() {
 #[test]
 fn w9_hidden_folders_links_to_folders_and_too_deep_folders_are_left_out_and_counted() {
     let folder = temp();
-    let root = folder.path();
+    let root = &*folder;
     put(root, "a/b.png", "1");
     put(root, "a/.thumbnails/c.png", "2");
     put(root, ".git/d.png", "3");
     put(root, "a/.e.png", "4");
-    symlink("a", root.join("inside")).unwrap();
-    symlink("/usr", root.join("a/outside")).unwrap();
+    root.link("a", "inside");
+    root.link("/usr", "a/outside");
     let deepest = vec!["d"; 31].join("/");
     put(root, &format!("{deepest}/x.png"), "5");
     put(root, &format!("{deepest}/d/y.png"), "6");
@@ -120,22 +120,22 @@ fn w9_changes_in_sub_folders_are_followed() {
         wait_for_paths(&store, &["a/b.png", "a/c.png", "x/y/z/d.png"]);
         put(root, "x/y/z/e.png", "4");
         assert!(wait_for(&store, |c| c.len() == 4) < SOON);
-        fs::rename(root.join("a/b.png"), root.join("x/b.png")).unwrap();
+        root.rename("a/b.png", "x/b.png");
         wait_for_paths(
             &store,
             &["a/c.png", "x/b.png", "x/y/z/d.png", "x/y/z/e.png"],
         );
-        fs::remove_dir_all(root.join("x/y")).unwrap();
+        root.remove("x/y");
         wait_for_paths(&store, &["a/c.png", "x/b.png"]);
         // A folder in the place of a file, and a file in the place of a folder.
-        fs::remove_dir_all(root.join("a")).unwrap();
-        fs::remove_file(root.join("x/b.png")).unwrap();
+        root.remove("a");
+        root.remove("x/b.png");
         put(root, "x/b.png/c.png", "5");
         put(root, "a", b"\x89PNG\r\n\x1a\nrest");
         wait_for_paths(&store, &["a", "x/b.png/c.png"]);
         let replaced = put(root, "new/c.png", "6");
-        fs::remove_dir_all(root.join("x")).unwrap();
-        fs::rename(root.join("new"), root.join("x")).unwrap();
+        root.remove("x");
+        root.rename("new", "x");
         wait_for_paths(&store, &["a", "x/c.png"]);
         assert_eq!(body(&store, image(&store, replaced)).unwrap(), b"6");
     });
@@ -145,7 +145,7 @@ fn w9_changes_in_sub_folders_are_followed() {
 fn w9_n1_a_folder_that_is_moved_is_no_news_and_a_folder_moved_in_or_out_is() {
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
         let place = temp();
-        let root = place.path().join("images");
+        let root = place.join("images");
         for n in 0..300 {
             put(&root, &format!("new/{}/{n}.png", n % 7), format!("{n}"));
         }
@@ -153,7 +153,7 @@ fn w9_n1_a_folder_that_is_moved_is_no_news_and_a_folder_moved_in_or_out_is() {
         let store = build(builder(&root).follow(follow));
         let before = events(&store);
         let all = store.catalog().snapshot();
-        fs::rename(root.join("new"), root.join("years/2026")).unwrap();
+        root.rename("new", "years/2026");
         wait_for(&store, |catalog| {
             assert_eq!(catalog.len(), all.len(), "an image was unlisted");
             paths_of(catalog)
@@ -162,17 +162,17 @@ fn w9_n1_a_folder_that_is_moved_is_no_news_and_a_folder_moved_in_or_out_is() {
         });
         assert_eq!(events(&store), before);
         // Once more, and back: the watches have the new paths.
-        fs::rename(root.join("years"), root.join("a")).unwrap();
+        root.rename("years", "a");
         wait_for(&store, |c| {
             paths_of(c).iter().all(|path| path.starts_with("a/"))
         });
         put(&root, "a/2026/3/late.png", "late");
         assert!(wait_for(&store, |c| c.len() == all.len() + 1) < SOON);
         assert_eq!(events(&store), before + 1);
-        fs::rename(root.join("a/2026"), place.path().join("outside")).unwrap();
+        fs::rename(root.join("a/2026"), place.join("outside")).unwrap();
         wait_for_paths(&store, &["a/old.png"]);
-        put(&place.path().join("outside"), "3/unseen.png", "unseen");
-        fs::rename(place.path().join("outside"), root.join("b")).unwrap();
+        put(&place.join("outside"), "3/unseen.png", "unseen");
+        fs::rename(place.join("outside"), root.join("b")).unwrap();
         wait_for(&store, |c| c.len() == all.len() + 2);
     }
 }
@@ -200,10 +200,7 @@ fn counted(builder: DirStoreBuilder, index: &Path) -> (Arc<DirStore>, u64) {
 #[test]
 fn w9_after_a_restart_no_file_of_an_unchanged_tree_is_read() {
     let place = temp();
-    let (root, index) = (
-        place.path().join("images"),
-        place.path().join("cache/index"),
-    );
+    let (root, index) = (place.join("images"), place.join("cache/index"));
     for n in 0..100 {
         put(
             &root,
@@ -223,7 +220,7 @@ fn w9_after_a_restart_no_file_of_an_unchanged_tree_is_read() {
     assert_eq!(store.counters().first_bytes_read, 0);
     drop(store);
     // Nor if a folder was moved meanwhile.
-    fs::rename(root.join("1"), root.join("2/moved")).unwrap();
+    root.rename("1", "2/moved");
     let (store, read) = counted(builder(&root), &index);
     assert_eq!((paths(&store).len(), read), (100, 0));
     assert!(paths(&store).contains(&"2/moved/1/1.png".to_owned()));
@@ -233,10 +230,7 @@ fn w9_after_a_restart_no_file_of_an_unchanged_tree_is_read() {
 fn w9_the_files_of_a_moved_folder_are_not_read_again() {
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
         let place = temp();
-        let (root, index) = (
-            place.path().join("images"),
-            place.path().join("cache/index"),
-        );
+        let (root, index) = (place.join("images"), place.join("cache/index"));
         for n in 0..100 {
             put(&root, &format!("a/{}/{n}.png", n % 5), format!("{n:03}"));
         }
@@ -245,7 +239,7 @@ fn w9_the_files_of_a_moved_folder_are_not_read_again() {
         let before = fs::metadata(&index).unwrap().len();
         let (store, read) = counted(builder(&root).follow(follow), &index);
         assert_eq!(read, 0);
-        fs::rename(root.join("a"), root.join("b")).unwrap();
+        root.rename("a", "b");
         wait_for(&store, |c| {
             paths_of(c).iter().all(|path| path.starts_with("b/"))
         });
@@ -258,7 +252,7 @@ fn w9_the_files_of_a_moved_folder_are_not_read_again() {
 #[test]
 fn w9_ten_thousand_folders_are_listed_and_followed() {
     let folder = temp();
-    let root = folder.path();
+    let root = &*folder;
     for n in 0..10_000 {
         put(root, &format!("{}/{n}/a.png", n / 100), format!("{n}"));
     }
@@ -266,11 +260,11 @@ fn w9_ten_thousand_folders_are_listed_and_followed() {
     assert_eq!(store.catalog().snapshot().len(), 10_000);
     put(root, "77/7777/b.png", "new");
     wait_for(&store, |c| c.len() == 10_001);
-    fs::rename(root.join("77"), root.join("5/77")).unwrap();
+    root.rename("77", "5/77");
     wait_for(&store, |c| {
         names(c).iter().any(|name| name == "5⧸77⧸7777⧸b.png")
     });
-    fs::remove_dir_all(root.join("5")).unwrap();
+    root.remove("5");
     wait_for(&store, |c| c.len() == 9_800);
 }
 
@@ -278,28 +272,28 @@ fn w9_ten_thousand_folders_are_listed_and_followed() {
 #[test]
 fn w9_a_link_that_takes_the_place_of_a_folder_leads_nowhere() {
     let place = temp();
-    let root = place.path().join("images");
+    let root = place.join("images");
     let id = put(&root, "a/b/secret.png", "secret");
     // The same file outside: its fingerprint is the same.
-    let outside = place.path().join("outside");
-    fs::create_dir_all(outside.join("b")).unwrap();
+    let outside = place.join("outside");
+    outside.make_dir("b");
     fs::hard_link(root.join("a/b/secret.png"), outside.join("b/secret.png")).unwrap();
     let unfollowed = || build(builder(&root).follow(Follow::Never).small_image_memory(0));
     // A request that fails has the file checked, so that it may be unlisted 0.1 s later. Another store gets none of those.
     let (store, other) = (unfollowed(), unfollowed());
     let listed = image(&store, id);
     assert_eq!(paths(&store), ["a/b/secret.png"]);
-    fs::rename(root.join("a"), place.path().join("before")).unwrap();
-    symlink(&outside, root.join("a")).unwrap();
+    fs::rename(root.join("a"), place.join("before")).unwrap();
+    root.link(&outside, "a");
     assert!(open(&store, listed).is_err());
-    fs::remove_file(root.join("a")).unwrap();
+    root.remove("a");
     // Nor one that leads to another place in the folder.
     fs::rename(&outside, root.join("y")).unwrap();
-    symlink("y", root.join("a")).unwrap();
+    root.link("y", "a");
     assert!(open(&store, listed).is_err());
     // The folder itself is accepted when it is back.
-    fs::remove_file(root.join("a")).unwrap();
-    fs::rename(place.path().join("before"), root.join("a")).unwrap();
+    root.remove("a");
+    fs::rename(place.join("before"), root.join("a")).unwrap();
     assert_eq!(body(&other, listed).unwrap(), b"secret");
 }
 
@@ -308,20 +302,20 @@ fn w9_links_to_files_lead_from_their_own_folder() {
     each_way_to_follow(|builder, root| {
         put(root, "a/b/one.png", "1");
         put(root, ".hidden/two.png", "2");
-        fs::create_dir(root.join("links")).unwrap();
-        symlink("../a/b/one.png", root.join("links/0.png")).unwrap();
-        symlink("../.hidden/two.png", root.join("links/hidden.png")).unwrap();
-        symlink("../../outside.png", root.join("links/outside.png")).unwrap();
+        root.make_dir("links");
+        root.link("../a/b/one.png", "links/0.png");
+        root.link("../.hidden/two.png", "links/hidden.png");
+        root.link("../../outside.png", "links/outside.png");
         let store = build(builder);
         wait_for_paths(&store, &["a/b/one.png"]);
         // The initial index does not wait longer than 2 s for files that were just written.
         wait_until("a duplicate is left out", || {
             store.left_out().count(LeftOutReason::Duplicate) == 1
         });
-        fs::rename(root.join("a"), root.join(".a")).unwrap();
+        root.rename("a", ".a");
         wait_for(&store, jtp_core::Catalog::is_empty);
-        fs::rename(root.join(".a"), root.join("z")).unwrap();
-        symlink("../../z/b/one.png", root.join("z/b/0.png")).unwrap();
+        root.rename(".a", "z");
+        root.link("../../z/b/one.png", "z/b/0.png");
         wait_for_paths(&store, &["z/b/0.png"]);
     });
 }
@@ -329,7 +323,7 @@ fn w9_links_to_files_lead_from_their_own_folder() {
 #[test]
 fn w9_of_files_with_the_same_bytes_the_first_path_is_listed_whenever_it_appears() {
     let folder = temp();
-    let root = folder.path();
+    let root = &*folder;
     for path in ["a/x.png", "a0.png", "b/x.png"] {
         put(root, path, "same");
     }
@@ -337,7 +331,7 @@ fn w9_of_files_with_the_same_bytes_the_first_path_is_listed_whenever_it_appears(
     let store = build(builder(root));
     assert_eq!(paths(&store), ["a0.png"]);
     drop(store);
-    fs::remove_file(root.join("a0.png")).unwrap();
+    root.remove("a0.png");
     let store = build(builder(root));
     assert_eq!(paths(&store), ["a/x.png"]);
     put(root, "a0.png", "same");
@@ -347,7 +341,7 @@ fn w9_of_files_with_the_same_bytes_the_first_path_is_listed_whenever_it_appears(
 #[test]
 fn w9_the_patterns_apply_to_the_path() {
     let folder = temp();
-    let root = folder.path();
+    let root = &*folder;
     for path in ["2024/a.png", "2024/draft/b.png", "2025/c.png"] {
         put(root, path, path);
     }
@@ -363,11 +357,11 @@ fn w9_a_folder_that_is_swapped_for_a_link_again_and_again_never_leads_outside() 
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(10))] {
         let place = temp();
-        let root = place.path().join("images");
+        let root = place.join("images");
         let own = put(&root, "a/b/x.png", "own");
-        let secret = put(place.path(), "outside/b/x.png", "not to be shared");
-        let new = place.path().join("link");
-        symlink(place.path().join("outside"), &new).unwrap();
+        let secret = put(&place, "outside/b/x.png", "not to be shared");
+        let new = place.join("link");
+        symlink(place.join("outside"), &new).unwrap();
         let store = build(builder(&root).follow(follow).small_image_memory(0));
         let listed = image(&store, own);
         for swaps in 0..4_000 {
@@ -391,7 +385,7 @@ fn w9_a_tree_that_was_away_is_listed_and_followed_again() {
         let away = root.with_extension("away");
         fs::rename(root, &away).unwrap();
         wait_for(&store, jtp_core::Catalog::is_empty);
-        fs::rename(away.join("a"), away.join("c")).unwrap();
+        away.rename("a", "c");
         fs::rename(&away, root).unwrap();
         wait_for_paths(&store, &["c/1.png", "c/b/2.png"]);
         put(root, "c/b/3.png", "3");

@@ -1,7 +1,6 @@
 //! File systems that are mounted in sub-folders and unmounted, by bind mounts. Skipped where mounting is not allowed.
 #![cfg(target_os = "linux")]
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,12 +37,12 @@ impl Drop for Disk {
 fn w9_images_of_a_disk_that_is_unmounted_from_a_sub_folder_stay_listed_until_it_is_removed() {
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
         let place = temp();
-        let (root, contents) = (place.path().join("images"), place.path().join("contents"));
+        let (root, contents) = (place.join("images"), place.join("contents"));
         put(&root, "a.png", "a");
-        fs::create_dir_all(root.join("disks/one")).unwrap();
+        root.make_dir("disks/one");
         let top = put(&contents, "1.png", "1");
         put(&contents, "deep/2.png", "2");
-        fs::write(root.join("disks/one/.not-mounted"), "").unwrap();
+        root.write("disks/one/.not-mounted", "");
         let Some(disk) = Disk::mount(&contents, &root.join("disks/one")) else {
             return;
         };
@@ -73,7 +72,7 @@ fn w9_images_of_a_disk_that_is_unmounted_from_a_sub_folder_stay_listed_until_it_
             });
         }
         // A file that is removed from the disk is gone.
-        fs::remove_file(contents.join("deep/2.png")).unwrap();
+        contents.remove("deep/2.png");
         wait_for_paths(&store, &["a.png", "b/0.png", "b/1.png", "disks/one/1.png"]);
         drop(disk);
         wait_until("an image is unreadable", || {
@@ -82,11 +81,11 @@ fn w9_images_of_a_disk_that_is_unmounted_from_a_sub_folder_stay_listed_until_it_
         // The folder has other files now, or is removed.
         if follow == Follow::Events {
             put(&root, "disks/one/other.png", "other");
-            fs::create_dir(root.join("disks/one/sub")).unwrap();
-            fs::rename(root.join("disks"), root.join("d")).unwrap();
+            root.make_dir("disks/one/sub");
+            root.rename("disks", "d");
             wait_for_paths(&store, &["a.png", "b/0.png", "b/1.png", "d/one/other.png"]);
         } else {
-            fs::remove_dir_all(root.join("disks")).unwrap();
+            root.remove("disks");
             wait_for_paths(&store, &["a.png", "b/0.png", "b/1.png"]);
         }
     }
@@ -95,9 +94,9 @@ fn w9_images_of_a_disk_that_is_unmounted_from_a_sub_folder_stay_listed_until_it_
 #[test]
 fn w9_images_of_a_disk_that_is_mounted_in_a_sub_folder_are_listed_within_two_seconds() {
     let place = temp();
-    let (root, contents) = (place.path().join("images"), place.path().join("contents"));
+    let (root, contents) = (place.join("images"), place.join("contents"));
     put(&root, "a.png", "a");
-    fs::create_dir_all(root.join("new disk")).unwrap();
+    root.make_dir("new disk");
     put(&contents, "1.png", "1");
     settle(&contents);
     let store = build(builder(&root));
@@ -108,7 +107,7 @@ fn w9_images_of_a_disk_that_is_mounted_in_a_sub_folder_are_listed_within_two_sec
     put(&contents, "2.png", "2");
     assert!(wait_for_paths(&store, &["a.png", "new disk/1.png", "new disk/2.png"]) < SOON);
     // Another one over it, which hides it.
-    let other = place.path().join("other");
+    let other = place.join("other");
     put(&other, "3.png", "3");
     let over = Disk::mount(&other, &root.join("new disk"));
     wait_for_paths(&store, &["a.png", "new disk/3.png"]);

@@ -26,8 +26,8 @@ fn each_way_to_follow(test: impl Fn(DirStoreBuilder, &Path) + Sync) {
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
         let folder = temp();
         without_privileges(|| {
-            let builder = builder(folder.path()).follow(follow).small_image_memory(0);
-            test(builder, folder.path());
+            let builder = builder(&folder).follow(follow).small_image_memory(0);
+            test(builder, &folder);
         });
     }
 }
@@ -75,18 +75,18 @@ fn w9_images_of_a_folder_that_becomes_unreadable_stay_listed_until_it_is_removed
         put(root, "a/4.png", "4");
         wait_for_paths(&store, &["a/1.png", "a/4.png", "b/3.png", "b/c/2.png"]);
         assert_unavailable(&store, below);
-        fs::remove_file(root.join("a/4.png")).unwrap();
+        root.remove("a/4.png");
         wait_for_paths(&store, &all);
         // Readable again, with a change that no event announced.
         set_mode(&root.join("b"), 0o700);
-        fs::remove_file(root.join("b/3.png")).unwrap();
+        root.remove("b/3.png");
         wait_for_paths(&store, &["a/1.png", "b/c/2.png"]);
         assert_eq!(body(&store, image(&store, below)).unwrap(), b"2");
         wait_until("all images can be read", || unreadable(&store) == 0);
         set_mode(&root.join("b"), 0o000);
         wait_until("an image is unreadable", || unreadable(&store) == 1);
         assert_eq!(paths(&store), ["a/1.png", "b/c/2.png"]);
-        fs::rename(root.join("b"), root.join(".b")).unwrap();
+        root.rename("b", ".b");
         wait_for_paths(&store, &["a/1.png"]);
         set_mode(&root.join(".b"), 0o700);
     });
@@ -110,7 +110,7 @@ fn w9_images_of_a_folder_that_can_be_read_but_not_searched_stay_listed() {
         }
         assert_eq!(store.catalog().snapshot().len(), 7);
         set_mode(&root.join("b"), 0o700);
-        fs::remove_dir_all(root.join("b/c")).unwrap();
+        root.remove("b/c");
         wait_for(&store, |catalog| catalog.len() == 6);
         assert_eq!(body(&store, image(&store, inside)).unwrap(), b"2");
     });
@@ -132,12 +132,12 @@ fn files_that_become_unreadable_stay_listed_until_they_are_removed_or_replaced()
         for id in &ids {
             assert_unavailable(&store, *id);
         }
-        fs::remove_file(root.join("0.png")).unwrap();
+        root.remove("0.png");
         wait_for(&store, |catalog| !catalog.contains(ids[0]));
         // Another file, which cannot be read either.
-        fs::write(root.join(".1"), "another image").unwrap();
+        root.write(".1", "another image");
         set_mode(&root.join(".1"), 0o000);
-        fs::rename(root.join(".1"), root.join("1.png")).unwrap();
+        root.rename(".1", "1.png");
         wait_for(&store, |catalog| !catalog.contains(ids[1]));
         assert_eq!(listed(&store), ["2.png", "3.png", "new.png"]);
         set_mode(&root.join("2.png"), 0o600);
@@ -153,7 +153,7 @@ fn files_that_become_unreadable_stay_listed_until_they_are_removed_or_replaced()
 fn r8_files_that_become_unreadable_while_no_store_is_open_stay_listed() {
     let cache = temp();
     each_way_to_follow(|later, root| {
-        let index = cache.path().join(root.file_name().unwrap());
+        let index = cache.join(root.file_name().unwrap());
         let ids: Vec<_> = ["1.png", "2.png", "a/3.png", "a/noextension", "b/4.png"]
             .iter()
             .map(|name| put(root, name, format!("GIF89a {name}")))
@@ -164,11 +164,11 @@ fn r8_files_that_become_unreadable_while_no_store_is_open_stay_listed() {
             set_mode(&root.join(name), 0o000);
         }
         // Another file, and a file that was changed: neither was an image of an earlier run.
-        fs::rename(root.join("2.png"), root.join("moved.png")).unwrap();
-        fs::write(root.join("new.png"), "new").unwrap();
+        root.rename("2.png", "moved.png");
+        root.write("new.png", "new");
         set_mode(&root.join("new.png"), 0o000);
         set_mode(&root.join("b/4.png"), 0o600);
-        fs::write(root.join("b/4.png"), "GIF89a changed").unwrap();
+        root.write("b/4.png", "GIF89a changed");
         set_mode(&root.join("b/4.png"), 0o000);
         let store = build(later.index_file(&index));
         let names = ["1.png", "a/3.png", "a/noextension", "moved.png"];
@@ -180,7 +180,7 @@ fn r8_files_that_become_unreadable_while_no_store_is_open_stay_listed() {
         wait_until("the image can be read", || {
             body(&store, image(&store, ids[0])).is_ok_and(|read| read == b"GIF89a 1.png")
         });
-        fs::remove_file(root.join("a/3.png")).unwrap();
+        root.remove("a/3.png");
         wait_for_paths(&store, &["1.png", "a/noextension", "moved.png"]);
     });
 }
@@ -271,7 +271,7 @@ impl Drop for Disconnected {
 fn w9_images_below_a_broken_mount_stay_listed() {
     for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
         let folder = temp();
-        let root = folder.path();
+        let root = &*folder;
         put(root, "a/1.png", "1");
         let below = put(root, "b/c/2.png", "2");
         let store = build(builder(root).follow(follow).small_image_memory(0));
@@ -286,7 +286,7 @@ fn w9_images_below_a_broken_mount_stay_listed() {
         wait_until("an image is unreadable", || unreadable(&store) == 1);
         assert_unavailable(&store, below);
         drop(broken);
-        fs::remove_file(root.join("b/c/2.png")).unwrap();
+        root.remove("b/c/2.png");
         wait_for_paths(&store, &["a/1.png", "d/3.png"]);
     }
 }
