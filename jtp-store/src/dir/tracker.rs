@@ -143,10 +143,16 @@ impl Tracker {
             let contended = self.index.write().claim_recorded();
             for slot in contended {
                 let found = self.index.read().at(slot);
-                if let Some((name, record)) = found {
-                    let check = Check::new(FileEvent::Initial, now);
-                    self.claim(&name, record, check, now);
+                let Some((name, record)) = found else {
+                    continue;
+                };
+                if self.in_progress.contains_key(&name) {
+                    // An event led to another check: the ID is claimed after that.
+                    self.add_pending(&name);
+                    continue;
                 }
+                let check = Check::new(FileEvent::Initial, now);
+                self.claim(&name, record, check, now);
             }
         }
         self.initial.as_ref().is_some_and(InitialIndex::is_complete)
@@ -157,6 +163,12 @@ impl Tracker {
         self.earlier.forget();
         if let Some(initial) = self.initial.take() {
             initial.notify_ready();
+        }
+    }
+
+    fn add_pending(&mut self, name: &Name) {
+        if let Some(initial) = &mut self.initial {
+            initial.add_pending(name);
         }
     }
 
@@ -309,9 +321,7 @@ impl Tracker {
             self.attach(name, record, now);
             return;
         };
-        if let Some(initial) = &mut self.initial {
-            initial.add_pending(name);
-        }
+        self.add_pending(name);
         let task = Task::Compare {
             id: record.id,
             fingerprint: record.fingerprint,
@@ -320,6 +330,14 @@ impl Tracker {
         };
         self.start(name, check, Some(record));
         self.comparisons.push_back((Arc::clone(name), task));
+    }
+
+    /// The record of a file that was checked again when the others claimed their IDs after the initial reading.
+    fn unclaimed(&self, name: &Name) -> Option<FileRecord> {
+        let index = self.index.read();
+        let record = index.file(name)?;
+        let is_due = !self.is_initial_reading() && !index.is_holder(name, record.id);
+        is_due.then_some(record)
     }
 
     fn attach(&mut self, name: &Name, record: FileRecord, now: Instant) {

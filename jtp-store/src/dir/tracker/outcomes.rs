@@ -48,7 +48,10 @@ impl Tracker {
             (Outcome::Unchanged, _) => {
                 self.removed.remove(name);
                 self.refusals.remove(name);
-                self.initial_done(name, None);
+                match self.unclaimed(name) {
+                    Some(record) => self.claim(name, record, check, now),
+                    None => self.initial_done(name, None),
+                }
             }
             (Outcome::Missing, _) => self.file_missing(name, now),
             (Outcome::LeadsNowhere, _) => self.leads_nowhere(name, now),

@@ -17,8 +17,16 @@ struct Harness {
 }
 
 impl Harness {
-    /// With an initial index of no files.
+    /// With a complete initial index of no files.
     fn new() -> Harness {
+        let mut harness = Harness::beginning(Vec::new());
+        assert!(harness.tracker.advance_initial(harness.now));
+        harness.tracker.finish_initial();
+        harness
+    }
+
+    /// At the beginning of the initial index of these files.
+    fn beginning(files: Vec<Name>) -> Harness {
         let index = Arc::new(SharedIndex::new(Index::new(0, Naming::Flat)));
         let (ready, _) = mpsc::channel();
         let mut tracker = Tracker::new(
@@ -27,14 +35,11 @@ impl Harness {
             EarlierImages::default(),
             InitialIndex::new(None, ready),
         );
-        let now = Instant::now();
-        tracker.begin_initial(Vec::new(), 0);
-        assert!(tracker.advance_initial(now));
-        tracker.finish_initial();
+        tracker.begin_initial(files, 0);
         Harness {
             index,
             tracker,
-            now,
+            now: Instant::now(),
         }
     }
 
@@ -107,6 +112,32 @@ fn read_empty(inode: u64) -> Outcome {
 
 fn listed_id(harness: &Harness, file: &Name) -> Option<u64> {
     harness.index.read().file(file).map(|record| record.id.0)
+}
+
+#[test]
+fn r8_file_that_is_checked_again_when_ids_are_first_claimed_holds_its_id() {
+    let (first, second) = (name("1.png"), name("2.png"));
+    let mut harness = Harness::beginning(vec![Arc::clone(&first), Arc::clone(&second)]);
+    harness.task(&first);
+    harness.task(&second);
+    harness.examined(&first, read(7));
+    let now = harness.now;
+    harness.tracker.add_event(&second, FileEvent::Scanned, now);
+    harness.examined(&second, read(7));
+    harness.task(&second);
+    assert!(!harness.tracker.advance_initial(harness.now));
+    harness.examined(&second, Outcome::Unchanged);
+    assert!(!harness.tracker.advance_initial(harness.now));
+    let task = harness.task(&second);
+    assert!(matches!(task, Task::Compare { .. }));
+    harness.examined(&second, Outcome::Equal);
+    assert!(harness.tracker.advance_initial(harness.now));
+    harness.tracker.finish_initial();
+    // Only the second one is left.
+    harness.task_after(&first, FileEvent::Removed);
+    harness.examined(&first, Outcome::Missing);
+    harness.tracker.expire_removed(harness.now, None);
+    assert!(harness.index.read().contains(ImageId(7)));
 }
 
 #[test]
