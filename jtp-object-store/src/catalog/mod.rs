@@ -2,6 +2,7 @@
 
 mod commit;
 mod compact;
+mod fill;
 mod heads;
 mod load;
 mod pull;
@@ -21,6 +22,7 @@ use crate::format::{LogRecord, Object, Stamp};
 use crate::state::State;
 
 pub(crate) use commit::Proposal;
+use fill::fill;
 use heads::HeadCache;
 
 /// The catalog of a bucket, as far as this process knows it. All changes go through the log.
@@ -130,6 +132,8 @@ impl SharedCatalog {
         self.live.edit(|writer| {
             if is_first {
                 writer.set_history(0); // No one watches yet.
+                fill(writer, &state);
+                return;
             }
             for id in old.ids() {
                 if !state.has_image(id) {
