@@ -89,12 +89,8 @@ impl State {
 
     /// All images, each once.
     pub(crate) fn ids(&self) -> Vec<ImageId> {
-        let block = self
-            .block
-            .images()
-            .filter(|(_, index)| !self.is_stale(*index));
-        let newer = self.newer_images.iter().map(|(id, _)| ImageId(*id));
-        let mut ids: Vec<_> = block.map(|(id, _)| id).chain(newer).collect();
+        let images = self.iter().filter_map(|(_, object)| object.image());
+        let mut ids: Vec<_> = images.map(|image| image.id).collect();
         ids.sort_unstable_by_key(|id| id.0);
         ids.dedup();
         ids

@@ -5,37 +5,27 @@ use alloc::vec::Vec;
 
 use super::Contents;
 use super::chunk::Chunk;
+use super::index::Index;
 use crate::wire::entry::Entry;
 
 /// Contents that are being made from entries in catalog order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Bulk {
-    contents: Contents,
     /// The full chunks.
     chunks: Vec<Chunk>,
     last: Chunk,
+    len: usize,
 }
 
 impl Bulk {
-    /// `expected`: the number of entries, for which memory is reserved.
-    pub(super) fn new(expected: usize) -> Bulk {
-        let mut contents = Contents::new();
-        contents.index.reserve(expected);
-        Bulk {
-            contents,
-            chunks: Vec::new(),
-            last: Chunk::default(),
-        }
-    }
-
     pub(super) fn len(&self) -> usize {
-        self.contents.index.appended()
+        self.len
     }
 
     /// Appends an entry. `false` if it does not follow the last one, or there is no room.
     pub(super) fn push(&mut self, entry: &Entry<'_>) -> bool {
         let is_next = self.last.is_before(entry.name, entry.id);
-        if !is_next || u32::try_from(self.len() + 1).is_err() {
+        if !is_next || u32::try_from(self.len + 1).is_err() {
             return false;
         }
         if !self.last.has_room_for(entry) {
@@ -44,9 +34,7 @@ impl Bulk {
             self.last.restart(self.chunks.len());
         }
         let is_pushed = self.last.push(entry).is_ok();
-        if is_pushed {
-            self.contents.index.append(entry.id, self.last.slot);
-        }
+        self.len += usize::from(is_pushed);
         is_pushed
     }
 
@@ -54,12 +42,13 @@ impl Bulk {
     pub(super) fn finish(self) -> Result<Contents, Vec<Chunk>> {
         let mut chunks = self.chunks;
         chunks.push(self.last.clone());
-        let mut contents = self.contents;
-        if !contents.index.sort_appended() {
+        let Some(index) = Index::of(&chunks) else {
             return Err(chunks);
-        }
-        contents.slots = (0..chunks.len()).collect();
-        contents.spine = chunks.into_iter().map(Arc::new).collect();
-        Ok(contents)
+        };
+        Ok(Contents {
+            slots: (0..chunks.len()).collect(),
+            spine: chunks.into_iter().map(Arc::new).collect(),
+            index,
+        })
     }
 }

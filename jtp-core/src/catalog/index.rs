@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::chunk::Chunk;
 use crate::image::ImageId;
 
 /// The index grows when its shards hold more than this on average.
@@ -23,8 +24,6 @@ pub(super) struct Index {
     bits: u32,
     shards: Vec<Arc<Vec<u64>>>,
     len: usize,
-    /// See [`Index::append`].
-    appended: Vec<(ImageId, u32)>,
 }
 
 impl Index {
@@ -34,7 +33,6 @@ impl Index {
             bits: 0,
             shards: vec![Arc::default()],
             len: 0,
-            appended: Vec::new(),
         }
     }
 
@@ -145,56 +143,41 @@ impl Index {
         }
     }
 
-    /// Reserves memory for images that are appended.
-    pub(super) fn reserve(&mut self, images: usize) {
-        self.appended.reserve_exact(images);
-    }
-
-    /// Adds an image that is found only after [`Index::sort_appended`]. Setting IDs one by one costs several cache misses
-    /// for each.
-    pub(super) fn append(&mut self, id: ImageId, slot: usize) {
-        let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-        self.appended.push((id, slot));
-    }
-
-    /// The number of images that were appended.
-    pub(super) fn appended(&self) -> usize {
-        self.appended.len()
-    }
-
-    /// Takes the appended images, which replace all others. `false` if an ID is there twice: then there are none.
-    pub(super) fn sort_appended(&mut self) -> bool {
-        let appended = core::mem::take(&mut self.appended);
-        let last_slot = appended.iter().map(|(_, slot)| *slot).max().unwrap_or(0);
-        self.bits = u32::BITS - last_slot.leading_zeros();
-        while appended.len() > SHARD_LEN << self.bits {
-            self.bits += 1;
+    /// The index of chunks. `None` if an ID is there twice. Setting IDs one by one costs several cache misses for each.
+    pub(super) fn of(chunks: &[Chunk]) -> Option<Index> {
+        let mut index = Index::new();
+        index.len = chunks.iter().map(Chunk::len).sum();
+        let last_slot = chunks.iter().map(|chunk| chunk.slot).max().unwrap_or(0);
+        index.bits = usize::BITS - last_slot.leading_zeros();
+        while index.len > SHARD_LEN << index.bits {
+            index.bits += 1;
         }
-        let mut lengths = vec![0; 1 << self.bits];
-        for (id, _) in &appended {
-            if let Some(length) = lengths.get_mut(self.shard_of(self.key(*id))) {
+        let keys = |chunk| Chunk::ids(chunk).map(|id| index.key(id));
+        let mut lengths = vec![0; 1 << index.bits];
+        for key in chunks.iter().flat_map(keys) {
+            if let Some(length) = lengths.get_mut(index.shard_of(key)) {
                 *length += 1;
             }
         }
         let mut shards: Vec<_> = lengths.into_iter().map(Vec::with_capacity).collect();
-        for (id, slot) in &appended {
-            let key = self.key(*id);
-            if let Some(shard) = shards.get_mut(self.shard_of(key)) {
-                shard.push(key << self.bits | u64::from(*slot));
+        for chunk in chunks {
+            let slot = u64::try_from(chunk.slot).unwrap_or(0);
+            for key in keys(chunk) {
+                if let Some(shard) = shards.get_mut(index.shard_of(key)) {
+                    shard.push(key << index.bits | slot);
+                }
             }
         }
-        let mut is_any_twice = false;
+        let mask = index.slot_mask();
+        let is_twice = |pair: &[u64]| matches!(pair, [a, b] if a ^ b <= mask);
         for shard in &mut shards {
             shard.sort_unstable();
-            let is_twice = |pair: &[u64]| matches!(pair, [a, b] if a ^ b <= self.slot_mask());
-            is_any_twice |= shard.windows(2).any(is_twice);
+            if shard.windows(2).any(is_twice) {
+                return None;
+            }
         }
-        if is_any_twice {
-            return false;
-        }
-        self.len = appended.len();
-        self.shards = shards.into_iter().map(Arc::new).collect();
-        true
+        index.shards = shards.into_iter().map(Arc::new).collect();
+        Some(index)
     }
 
     pub(super) fn remove(&mut self, id: ImageId) {
@@ -245,6 +228,8 @@ fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::{FileType, Flags, Image};
+    use crate::wire::entry::Entry;
 
     #[test]
     fn chosen_ids_fill_the_shards_as_evenly_as_random_ones() {
@@ -275,20 +260,24 @@ mod tests {
 
     #[test]
     fn many_slots_for_few_images_are_found_however_they_were_added() {
-        let slots = [0, 1, 2, 1, 3, 4, 900, 5, 17, 0];
-        let id = |n: usize| ImageId(u64::MAX - u64::try_from(n).unwrap());
-        let (mut set, mut appended) = (Index::new(), Index::new());
-        for (n, slot) in slots.into_iter().enumerate() {
-            set.set(id(n), slot);
-            appended.append(id(n), slot);
+        let slots = [0, 1, 2, 3, 4, 900, 5, 17];
+        let id = |slot: usize| ImageId(u64::MAX - u64::try_from(slot).unwrap());
+        let mut index = Index::new();
+        let chunk = |slot: usize| {
+            let image = Image::new(id(slot), Flags::new(FileType::Png, false), 1);
+            let mut chunk = Chunk::new(slot);
+            chunk.push(&Entry::new("a.png", image)).unwrap();
+            chunk
+        };
+        for slot in slots {
+            index.set(id(slot), slot);
         }
-        assert!(appended.sort_appended());
-        for index in [set, appended] {
-            let found = |n| index.locate(id(n), &index.starts());
-            for (n, slot) in slots.into_iter().enumerate() {
-                assert_eq!(found(n).map(|(_, slot)| slot), Some(slot));
+        for index in [index, Index::of(&slots.map(chunk)).unwrap()] {
+            let found = |slot| index.locate(id(slot), &index.starts());
+            for slot in slots {
+                assert_eq!(found(slot).map(|(_, slot)| slot), Some(slot));
             }
-            assert_eq!((found(slots.len()), index.len()), (None, slots.len()));
+            assert_eq!((found(6), index.len()), (None, slots.len()));
         }
     }
 

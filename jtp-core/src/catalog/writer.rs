@@ -41,9 +41,6 @@ pub struct CatalogWriter {
     changed: bool,
 }
 
-/// The most images for which memory is reserved before they are there.
-const MAX_RESERVED: usize = 1 << 20;
-
 impl CatalogWriter {
     /// The number of events that the history keeps by default. // N2
     pub const HISTORY: u64 = 1_000_000;
@@ -141,10 +138,7 @@ impl CatalogWriter {
         images: impl IntoIterator<Item = (N, Image)>,
         mut refused: impl FnMut(&str, CatalogError),
     ) {
-        let images = images.into_iter();
-        // An upper bound may be far too high.
-        let expected = images.size_hint().1.unwrap_or(0).min(MAX_RESERVED);
-        let mut bulk = self.is_empty().then(|| Bulk::new(expected));
+        let mut bulk = self.is_empty().then(Bulk::default);
         for (name, image) in images {
             let name = name.as_ref();
             if let Some(begun) = &mut bulk {

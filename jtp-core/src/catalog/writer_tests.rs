@@ -222,7 +222,7 @@ fn many_images_are_found_by_id_and_listed_in_order() {
 
 #[test]
 fn entries_in_catalog_order_are_appended_without_a_search() {
-    let mut bulk = Bulk::new(3);
+    let mut bulk = Bulk::default();
     let pushed = ["b", "a", "c"].map(|name| {
         let image = image(u64::from(name.as_bytes()[0]));
         bulk.push(&valid_entry(name, image).unwrap())

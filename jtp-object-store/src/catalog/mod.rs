@@ -3,6 +3,7 @@
 mod commit;
 mod compact;
 mod conditions;
+mod fill;
 mod heads;
 mod load;
 mod pull;
@@ -25,6 +26,7 @@ use crate::format::{Contents, Identity, LogRecord, Object, Stamp};
 use crate::state::State;
 
 pub(crate) use commit::Proposal;
+use fill::fill;
 use heads::HeadCache;
 
 /// The catalog of a bucket, as far as this process knows it. All changes go through the log.
@@ -142,6 +144,8 @@ impl SharedCatalog {
         self.live.edit(|writer| {
             if is_first {
                 writer.set_history(0); // No one watches yet.
+                fill(writer, &state);
+                return;
             }
             for id in old.ids() {
                 if !state.has_image(id) {

@@ -7,7 +7,10 @@ use jtp_core::ImageId;
 use super::{Object, Reader, VARIANT_VERSION, put_key};
 
 /// Each key at such an index is whole; the others share leading bytes with the key before.
-const GROUP: usize = 16;
+const GROUP: usize = 32;
+
+/// The images of each bucket but the last one.
+const BUCKET: usize = 32;
 
 /// Records that do not change, in the order of their keys.
 #[derive(Default)]
@@ -15,10 +18,12 @@ pub(crate) struct Block {
     bytes: Vec<u8>,
     /// Where each group of records begins in `bytes`.
     groups: Vec<usize>,
-    /// The images, in the order of IDs, then of keys.
-    ids: Vec<ImageId>,
-    /// The record of each image of `ids`.
-    indices: Vec<u32>,
+    /// The records of images, in the order of IDs, then of keys.
+    images: Vec<u32>,
+    /// A byte of the ID of each image of `images`. The records have the IDs.
+    tags: Vec<u8>,
+    /// The first ID of each bucket of `images`.
+    buckets: Vec<ImageId>,
     len: usize,
 }
 
@@ -63,20 +68,30 @@ impl Block {
         records.next()
     }
 
-    /// The images, in the order of IDs, and the indices of their records.
-    pub(crate) fn images(&self) -> impl Iterator<Item = (ImageId, usize)> {
-        self.ids
-            .iter()
-            .zip(&self.indices)
-            .map(|(id, index)| (*id, to_usize(*index)))
-    }
-
     /// The indices of the records of an image, in the order of keys.
     pub(crate) fn indices(&self, id: ImageId) -> impl Iterator<Item = usize> {
-        let start = self.ids.partition_point(|other| other.0 < id.0);
-        let same = self.ids.iter().zip(&self.indices).skip(start);
-        same.take_while(move |(other, _)| **other == id)
-            .map(|(_, index)| to_usize(*index))
+        // The bucket before the first one that begins with the ID may end with it.
+        let bucket = self.buckets.partition_point(|first| first.0 < id.0);
+        let start = bucket.saturating_sub(1) * BUCKET;
+        let after = self.buckets.partition_point(|first| first.0 <= id.0);
+        let images = self.images.iter().zip(&self.tags);
+        let images = images.take(after * BUCKET).skip(start);
+        images
+            .filter(move |(_, other)| **other == tag(id))
+            .map(|(index, _)| to_usize(*index))
+            .filter(move |index| self.id(*index) == Some(id))
+    }
+
+    fn id(&self, index: usize) -> Option<ImageId> {
+        self.object(index)?.image().map(|image| image.id)
+    }
+
+    fn object(&self, index: usize) -> Option<Object> {
+        let mut records = self.group(index / GROUP);
+        for _ in 0..index % GROUP {
+            records.advance()?;
+        }
+        records.advance()
     }
 
     fn group(&self, group: usize) -> Records<'_> {
@@ -94,6 +109,11 @@ impl Block {
         let len = reader.varint().ok()?;
         reader.bytes(usize::try_from(len).ok()?).ok()
     }
+}
+
+fn tag(id: ImageId) -> u8 {
+    let [.., last] = id.to_be_bytes();
+    last
 }
 
 fn to_usize(index: u32) -> usize {
@@ -161,8 +181,14 @@ impl BlockWriter {
         Block {
             bytes: self.bytes,
             groups: self.groups,
-            ids: self.images.iter().map(|(id, _)| *id).collect(),
-            indices: self.images.iter().map(|(_, index)| *index).collect(),
+            images: self.images.iter().map(|(_, index)| *index).collect(),
+            tags: self.images.iter().map(|(id, _)| tag(*id)).collect(),
+            buckets: self
+                .images
+                .iter()
+                .step_by(BUCKET)
+                .map(|(id, _)| *id)
+                .collect(),
             len: self.len,
         }
     }
@@ -177,7 +203,7 @@ mod tests {
 
     #[test]
     fn each_record_is_found_by_key_index_and_image_at_all_lengths_around_a_group() {
-        for len in [0, 1, 15, 16, 17, 32, 100u32] {
+        for len in [0, 1, 31, 32, 33, 64, 200u32] {
             let mut writer = BlockWriter::default();
             let records: Vec<_> = (0..len)
                 .map(|n| {
