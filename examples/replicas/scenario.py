@@ -38,6 +38,7 @@ def arguments():
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.images = args.images or (40 if args.quick else 300)
     args.programs = args.programs.resolve()
+    args.s3_server = args.s3_server and args.s3_server.resolve()
     return args
 
 
