@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import urllib.request
 import zlib
@@ -58,15 +59,17 @@ def picture(number):
 class S3:
     """The S3 server as a process, with an empty bucket."""
 
-    def __init__(self, python, processes, program=None):
+    def __init__(self, python, processes, program=None, nodes=1):
         environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
         if program:
-            # s3s-fs: far faster than moto, without conditional puts.
-            port, root = free_port(), processes.folder / "s3"
-            root.mkdir()
-            argv = [str(program), "--host", "127.0.0.1", "--port", str(port), "--access-key", "example", "--secret-key", "example", str(root)]
-            self.process = processes.start("s3", argv, environment)
-            eventually("the S3 server listens", lambda: accepts(f"127.0.0.1:{port}"))
+            # s3s-fs: far faster than moto, without conditional puts. All nodes have the same folder.
+            self.processes, self.program, self.node_environment = processes, program, environment
+            (processes.folder / "s3").mkdir()
+            self.ports = [free_port() for _ in range(nodes)]
+            self.nodes = [None] * nodes
+            for node in range(nodes):
+                self.start_node(node)
+            port = self.ports[0] if nodes == 1 else self.balance()
         else:
             argv = [python, str(Path(__file__).with_name("s3_server.py"))]
             self.process = processes.start("s3", argv, environment)
@@ -83,6 +86,23 @@ class S3:
         )
         self.client.create_bucket(Bucket=BUCKET)
         self.images = {}
+
+    def start_node(self, node):
+        port, root = str(self.ports[node]), str(self.processes.folder / "s3")
+        argv = [str(self.program), "--host", "127.0.0.1", "--port", port, "--access-key", "example", "--secret-key", "example", root]
+        self.nodes[node] = self.processes.start("s3", argv, self.node_environment)
+        eventually("the S3 server listens", lambda: accepts(f"127.0.0.1:{port}"))
+
+    def balance(self):
+        """Starts HAProxy in front of the nodes. Returns its port."""
+        port = free_port()
+        variables = {"JTP_BIND": f"127.0.0.1:{port}"}
+        variables.update({f"JTP_{name}": f"127.0.0.1:{node}" for name, node in zip("ABC", self.ports)})
+        haproxy = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin")
+        argv = [haproxy, "-db", "-f", str(Path(__file__).with_name("s3-nodes.cfg"))]
+        self.processes.start("s3-nodes", argv, {**self.node_environment, **variables})
+        eventually("HAProxy listens", lambda: accepts(f"127.0.0.1:{port}"))
+        return port
 
     url = f"s3://{BUCKET}/{PREFIX.rstrip('/')}"
 

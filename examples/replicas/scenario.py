@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from bucket import S3, SIZE, picture
+from nodes import Nodes
 from processes import PROXY, Crowd, Failed, Processes, Relay, Replica, accepts, duplicates, eventually, free_port
 from throughput import Throughput
 from variants import Variants
@@ -31,11 +32,13 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="do not wait for another replica to index, and skip the outage")
     parser.add_argument("--throughput", action="store_true", help="compare with rclone, s5cmd and aws-cli instead")
     parser.add_argument("--variants", action="store_true", help="compare a server that compresses images with one that finds them compressed")
-    parser.add_argument("--s3-server", type=Path, help="with --throughput: the program s3s-fs, in place of moto")
+    parser.add_argument("--nodes", action="store_true", help="kill nodes of the S3 server instead")
+    parser.add_argument("--s3-server", type=Path, help="with --throughput and --nodes: the program s3s-fs, in place of moto")
     args = parser.parse_args()
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.images = args.images or (40 if args.quick else 300)
     args.programs = args.programs.resolve()
+    args.s3_server = args.s3_server and args.s3_server.resolve()
     return args
 
 
@@ -377,9 +380,12 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = arguments()
     with tempfile.TemporaryDirectory(prefix="jtp-replicas-") as folder, Processes(Path(folder)) as processes:
-        if args.throughput or args.variants:
-            comparison = Throughput if args.throughput else Variants
-            comparison(args, processes, say).run()
+        if args.throughput:
+            Throughput(args, processes, say).run()
+        elif args.variants:
+            Variants(args, processes, say).run()
+        elif args.nodes:
+            Nodes(args, processes, say).run()
         else:
             Scenario(args, processes).run()
 

@@ -65,11 +65,16 @@ fn main() {
         &versioned[..],
     ]
     .concat();
+    // Version 2: a variant, and one that would be too long.
+    let encoded = [&[0x0b, 0xac, 0x02][..], &[1; 8], &[0xc8, 1], &[2; 8], &[0, 0]].concat();
+    let too_long = [&[0x0f, 0xac, 0x02][..], &[3; 8], &[0, 0x9c, 0x4a, 0, 0]].concat();
+    let variants = [&[2, 0, 1, b'a'][..], &encoded, &[0, 1, b'b'], &too_long].concat();
     let snapshot = [&[1, 2, 1][..], &[9; 8], &[0, 50], &[3; 8]].concat();
     let lease = [&[9; 8][..], &[5, 0]].concat();
     for (kind, name, body) in [
         (0, "head", snapshot),
         (1, "part", part),
+        (1, "part_variants", variants),
         (2, "log", log),
         (3, "lease", lease),
     ] {

@@ -186,11 +186,10 @@ impl Indexer {
                 }
                 Err(error) => {
                     let source = std::error::Error::source(&error).map(ToString::to_string);
-                    match failures {
-                        0 => {
-                            tracing::warn!(%error, source, "cannot index the bucket; it is tried again")
-                        }
-                        _ => tracing::debug!(%error, source, "cannot index the bucket"),
+                    if failures == 0 {
+                        tracing::warn!(%error, source, "cannot index the bucket; it is tried again");
+                    } else {
+                        tracing::debug!(%error, source, "cannot index the bucket");
                     }
                     clock.sleep(Duration::from_secs(1 << failures)).await;
                     failures = (failures + 1).min(5);

@@ -1,5 +1,6 @@
 //! Servers that fail in the place of certain images: all others come, and those are reported with the cause. // R6 R8
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use jtp_sync::Reason;
@@ -143,4 +144,24 @@ fn r6_images_that_the_server_reports_as_unreadable_cost_little_time_each() {
     // A folder without permission, for example. Each image is requested twice at most after the first ones.
     let pauses = job.log.pauses();
     assert!(pauses < Duration::from_secs(15), "{pauses:?}: {}", job.log);
+}
+
+#[test]
+fn r6_images_that_a_server_cannot_read_for_a_while_are_waited_for_as_long_as_the_retries_last() {
+    let images = images(5);
+    for (retries, failures, unfetched) in [(8, 10, 0), (3, 100, 5)] {
+        let left = AtomicUsize::new(failures);
+        let stub = Stub::sending(&images, move |connection, image| {
+            let is_down = |left: usize| left.checked_sub(1);
+            if left.fetch_update(SeqCst, SeqCst, is_down).is_err() {
+                return connection.send_image(image, false);
+            }
+            connection.send(error(SERVER_ERROR, "no answer"));
+            false
+        });
+        let mut job = Job::of(stub.address).accelerated(100);
+        job.retries = retries;
+        let totals = job.run_ok(World::Tokio);
+        assert_eq!(totals.unfetched.images, unfetched, "{}", job.log);
+    }
 }

@@ -8,7 +8,6 @@ use jtp_driver::store::{ImageStore, StoreError};
 
 use super::world::{World, gif, names};
 use crate::catalog::Proposal;
-use crate::clock::Clock;
 use crate::format::{Contents, Identity, Object};
 use crate::{IndexerConfig, StoreConfig};
 

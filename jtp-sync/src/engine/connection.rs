@@ -278,8 +278,11 @@ impl<R: Runtime> Connection<R> {
         let pause = match loss.culprit {
             Some(culprit) if self.strikes < self.max_strikes() => {
                 self.strikes += 1;
-                let pause = match self.is_impatient(&error) {
-                    true => SHORT_PAUSE,
+                let is_impatient = self.is_impatient(&error);
+                // The images may be out of reach for a while: that is waited for before they are given up.
+                let outage = is_impatient.then(|| self.retry.pause(false)).flatten();
+                let pause = match is_impatient {
+                    true => outage.unwrap_or(SHORT_PAUSE),
                     false => STRIKE_PAUSE,
                 };
                 if !changed {
@@ -288,7 +291,9 @@ impl<R: Runtime> Connection<R> {
                         pause,
                     });
                 }
-                self.suspect(culprit, loss.alone, error);
+                if outage.is_none() {
+                    self.suspect(culprit, loss.alone, error);
+                }
                 return match changed {
                     true => Ok(()),
                     false => self.sleep(pause).await,
