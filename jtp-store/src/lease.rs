@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_file_system_of_several_machines_is_known() {
-        let mut there = rustix::fs::fstatfs(&File::open("/").unwrap()).unwrap();
+        let mut there = rustix::fs::fstatfs(File::open("/").unwrap()).unwrap();
         // ext4 and NFS.
         for (kind, expected) in [(0xef53, false), (0x6969, true)] {
             there.f_type = kind;
