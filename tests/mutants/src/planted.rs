@@ -167,9 +167,12 @@ fn switched(old: &str, changes: &[(usize, &Change)]) -> Option<String> {
     })
 }
 
+/// By the beginning and the end of a text: what replaces it, with the numbers of the faults.
+type Places<'a> = BTreeMap<(usize, usize), Vec<(usize, &'a Change)>>;
+
 /// The sources with all faults, by their names.
 fn plant(root: &Path, faults: &[Fault]) -> BTreeMap<String, String> {
-    let mut by_file: BTreeMap<&str, BTreeMap<(usize, usize), Vec<(usize, &Change)>>> = BTreeMap::new();
+    let mut by_file: BTreeMap<&str, Places<'_>> = BTreeMap::new();
     let mut sources: BTreeMap<String, String> = BTreeMap::new();
     let mut wrong = 0;
     for (n, fault) in faults.iter().enumerate() {
