@@ -305,6 +305,7 @@ fn folder_removed_while_it_is_followed_ends_that() {
 }
 
 /// The images are where nobody looks.
+#[cfg(unix)]
 #[test]
 fn folder_moved_meanwhile_is_an_error() {
     let stub = Stub::of(images(3));
