@@ -212,11 +212,12 @@ mod tests {
 
     #[test]
     fn a_file_system_of_several_machines_is_known() {
-        let mut there = rustix::fs::fstatfs(&File::open("/").unwrap()).unwrap();
-        assert!(!is_remote(Ok(there)));
-        // NFS.
-        there.f_type = 0x6969;
-        assert!(is_remote(Ok(there)));
+        let mut there = rustix::fs::fstatfs(File::open("/").unwrap()).unwrap();
+        // ext4 and NFS.
+        for (kind, expected) in [(0xef53, false), (0x6969, true)] {
+            there.f_type = kind;
+            assert_eq!(is_remote(Ok(there)), expected);
+        }
     }
 
     #[test]

@@ -304,6 +304,22 @@ fn folder_removed_while_it_is_followed_ends_that() {
     }
 }
 
+/// The images are where nobody looks.
+#[cfg(unix)]
+#[test]
+fn folder_moved_meanwhile_is_an_error() {
+    let stub = Stub::of(images(3));
+    let (parent, folder) = target();
+    let (from, to) = (folder.clone(), parent.path().join("moved"));
+    let job = Job::new(stub.address, &folder).reaction(move |event| {
+        if matches!(event, SyncEvent::Placed { .. }) {
+            let _ = fs::rename(&from, &to);
+        }
+    });
+    let error = job.run(World::Tokio).unwrap_err();
+    assert!(matches!(error, Error::Folder(_)), "{error:?}");
+}
+
 #[test]
 fn folder_removed_meanwhile_ends_the_run() {
     let images = images(200);

@@ -167,9 +167,12 @@ fn switched(old: &str, changes: &[(usize, &Change)]) -> Option<String> {
     })
 }
 
+/// By the beginning and the end of a text: what replaces it, with the numbers of the faults.
+type Places<'a> = BTreeMap<(usize, usize), Vec<(usize, &'a Change)>>;
+
 /// The sources with all faults, by their names.
 fn plant(root: &Path, faults: &[Fault]) -> BTreeMap<String, String> {
-    let mut by_file: BTreeMap<&str, BTreeMap<(usize, usize), Vec<(usize, &Change)>>> = BTreeMap::new();
+    let mut by_file: BTreeMap<&str, Places<'_>> = BTreeMap::new();
     let mut sources: BTreeMap<String, String> = BTreeMap::new();
     let mut wrong = 0;
     for (n, fault) in faults.iter().enumerate() {
@@ -214,11 +217,11 @@ fn plant(root: &Path, faults: &[Fault]) -> BTreeMap<String, String> {
     sources
 }
 
-/// Builds the programs, and all targets that have tests for a fault.
-fn build(copy: &Path, target: &Path, faults: &[Fault]) -> Vec<build::Executable> {
+/// Builds the programs, and all targets that have tests for a `chosen` fault.
+fn build(copy: &Path, target: &Path, faults: &[Fault], chosen: &[usize]) -> Vec<build::Executable> {
     // A test of the programs' package: Cargo builds the programs for it.
     let mut targets = BTreeSet::from([("jtp-cli", "limits")]);
-    for prefix in faults.iter().flat_map(|fault| &fault.tests) {
+    for prefix in chosen.iter().flat_map(|n| &faults[*n].tests) {
         let name = prefix.split("::").next().unwrap_or_default();
         targets.insert(name.split_once('/').unwrap_or_else(|| fail(&format!("no package and target: {prefix}"))));
     }
@@ -271,7 +274,7 @@ pub fn main() {
     let chosen: Vec<usize> = (0..faults.len()).filter(|n| is_chosen(&faults[*n])).collect();
     println!("{} faults", chosen.len());
 
-    let executables = build(&copy, &target, &faults);
+    let executables = build(&copy, &target, &faults, &chosen);
     let names = |fault: &Fault, test: &str| fault.tests.iter().any(|prefix| test.starts_with(prefix.as_str()));
     let wanted = |test: &str| chosen.iter().any(|n| names(&faults[*n], test));
     let tests = run::Tests::measure(executables, (&target, Some(target.join("debug"))), options.jobs, wanted);
