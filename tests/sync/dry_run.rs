@@ -1,13 +1,13 @@
 //! Dry runs and checks: they change nothing, and the run that follows does what the dry run said.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use jtp_core::ImageId;
 use jtp_kit::{Rng, for_each_seed};
-use jtp_sync::{Change, Difference, Error, Fetch, Names, Options, Selection, SyncEvent};
+use jtp_sync::{Change, Difference, Fetch, Names, Options, Selection, SyncEvent};
 
 use super::job::{Action, Job, target};
 use super::log::Event;
@@ -308,72 +308,6 @@ fn r8_a_check_changes_nothing_and_finds_the_differences() {
         expected.sort();
         assert_eq!(found, expected, "{}", before.join("\n"));
     });
-}
-
-#[test]
-fn a_missing_folder_is_empty_and_is_not_created() {
-    let images = images(3);
-    let stub = Stub::of(images);
-    let (parent, folder) = target();
-    let deep = folder.join("in/a/folder");
-    for (world, action) in [
-        (World::Tokio, Action::DryRun),
-        (World::Blocking, Action::Check),
-    ] {
-        let job = Job::new(stub.address, &deep);
-        let before = tree(parent.path());
-        job.perform(world, &[action])
-            .pop()
-            .unwrap()
-            .unwrap()
-            .unwrap();
-        assert_eq!(tree(parent.path()), before);
-        let found = job.log.count(|event| {
-            matches!(
-                event,
-                Event::Change(Change::Fetch {
-                    replaces: false,
-                    ..
-                }) | Event::Difference(Difference::Missing { .. })
-            )
-        });
-        assert_eq!(found, 3, "{}", job.log);
-    }
-}
-
-#[test]
-fn what_is_no_folder_is_an_error_as_in_a_run() {
-    let stub = Stub::of(images(1));
-    let (_parent, path) = target();
-    fs::write(&path, "a file").unwrap();
-    for action in [Action::Run, Action::DryRun, Action::Check] {
-        let job = Job::new(stub.address, &path);
-        let ended = job.perform(World::Tokio, &[action]).pop().unwrap().unwrap();
-        let error = ended.unwrap_err();
-        assert!(matches!(error, Error::Folder(_)), "{error:?}");
-    }
-    assert_eq!(fs::read(&path).unwrap(), b"a file");
-}
-
-#[test]
-fn a_folder_without_permission_to_write_can_be_looked_at() {
-    let images = images(3);
-    let stub = Stub::of(images.clone());
-    let (_parent, folder) = target();
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("x.png"), &images[0].bytes).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
-    let before = tree(&folder);
-    for action in [Action::DryRun, Action::Check] {
-        let job = Job::new(stub.address, &folder);
-        job.perform(World::Tokio, &[action])
-            .pop()
-            .unwrap()
-            .unwrap()
-            .unwrap();
-        assert_eq!(tree(&folder), before);
-    }
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

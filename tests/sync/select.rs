@@ -1,19 +1,15 @@
 //! Which images are fetched. // R8
 
 use std::fs;
-use std::time::Duration;
 
 use jtp_core::{FileType, ImageId};
-use jtp_sync::{Error, Fetch, Options, Selection};
-use jtp_tokio::store::MemoryStore;
+use jtp_sync::{Fetch, Options, Selection};
 
 use super::job::{Job, target};
-use super::log::Event;
-use super::stub::{Request, Stub, images, insert};
+use super::stub::{Request, Stub};
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::files::noise;
-use crate::support::serve::TestServer;
 
 fn named(names: &[&str]) -> Vec<TestImage> {
     let image = |(n, name): (usize, &&str)| TestImage::new(name, noise(300 + n, n as u64));
@@ -110,72 +106,5 @@ fn r8_files_whose_images_are_left_out_stay_as_they_are() {
         for image in &images {
             assert!(names.contains(&(image.name.clone(), image.id)), "{names:?}");
         }
-    }
-}
-
-#[test]
-fn ids_that_the_server_does_not_list_are_reported_once() {
-    let images = images(3);
-    let stub = Stub::of(images.clone());
-    let mut job = Job::of(stub.address);
-    job.selection = Selection::all().ids([ImageId(images[1].id), ImageId(9), ImageId(8)]);
-    job.run_ok(World::Smol);
-    job.assert_files(&images[1..2]);
-    let not_listed: Vec<u64> = job
-        .log
-        .lock()
-        .iter()
-        .filter_map(|event| match event {
-            Event::NotListed(id) => Some(*id),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(not_listed, [8, 9]);
-}
-
-#[test]
-fn limits_of_the_job_count_selected_images_only() {
-    let images = named(&["a.png", "b.jpg", "c.jpg", "d.jpg"]);
-    let stub = Stub::of(images.clone());
-    let length = |image: &TestImage| image.bytes.len() as u64;
-    let (_parent, folder) = target();
-    let mut job = Job::new(stub.address, &folder);
-    job.selection = Selection::all().include("*.png").unwrap();
-    job.max_total_size = Some(length(&images[0]));
-    job.max_time = Some(Duration::from_secs(60));
-    job.run_ok(World::Tokio);
-    job.assert_files(&images[..1]);
-    // One byte less.
-    let mut job = Job::of(stub.address);
-    job.selection = Selection::all().include("*.png").unwrap();
-    job.max_total_size = Some(length(&images[0]) - 1);
-    let error = job.run(World::Tokio).unwrap_err();
-    assert!(matches!(error, Error::SizeLimit { .. }), "{error:?}");
-    job.assert_files(&[]);
-}
-
-#[test]
-fn n5_a_follower_fetches_new_images_only_if_they_are_selected() {
-    for world in World::ALL {
-        let first = named(&["a.png", "b.jpg"]);
-        let later = named(&["x0", "x1", "c.jpg", "d.png", "e.jpg", "f.png"]).split_off(2);
-        let server = TestServer::store(MemoryStore::new(), |server| server);
-        insert(&server.store, &first);
-        let mut job = Job::of(server.address).accelerated(50);
-        job.selection = Selection::all().include("*.png").unwrap();
-        let following = job.follow(world);
-        job.log
-            .wait_for(1, "watching", |e| matches!(e, Event::Watching));
-        job.log
-            .wait_for(1, "placed", |e| matches!(e, Event::Placed { .. }));
-        insert(&server.store, &later);
-        job.log
-            .wait_for(3, "placed", |e| matches!(e, Event::Placed { .. }));
-        // The LIST that follows the events changes nothing.
-        job.log
-            .wait_for(2, "lists", |e| matches!(e, Event::Listed { .. }));
-        following.cancel();
-        let all = [first, later].concat();
-        job.assert_files(&only(&all, |image| image.kind == 0));
     }
 }

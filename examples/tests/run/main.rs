@@ -4,18 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use process::Process;
+use jtp_kit::Process;
+use process::{fails, start, succeeds};
 use stub::Stub;
 
 mod process;
 mod stub;
 #[cfg(unix)]
 mod sync;
-
-/// The timeout of every wait.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 const SYNCS: [&str; 3] = ["sync_tokio", "sync_async_std", "sync_blocking"];
 
@@ -35,8 +32,8 @@ fn serve(name: &str, folder: &Path, images: &Path, tls: bool) -> (Process, Strin
         images.to_str().unwrap(),
     ];
     args.extend(tls.then_some("--tls"));
-    let server = Process::start(name, &args, folder);
-    let line = server.line();
+    let server = start(name, &args, folder);
+    let line = server.out.next_line();
     let address = line.strip_prefix("listening on ").unwrap().to_owned();
     (server, address)
 }
@@ -65,7 +62,7 @@ fn fetch_stores_all_images() {
         assert_eq!(expected.len(), 14);
         let mut args = vec!["--addr", &address, "--out", "out"];
         args.extend(tls.then_some(["--cert", "cert.pem"]).into_iter().flatten());
-        let output = Process::start("fetch", &args, dir.path()).succeeds();
+        let output = succeeds(start("fetch", &args, dir.path()));
         assert_eq!(output, ["fetched 14 images, each verified; 0 failed"]);
         assert!(contents(&dir.path().join("out")) == expected);
     }
@@ -75,25 +72,25 @@ fn fetch_stores_all_images() {
 fn errors_are_one_line_with_exit_code_1() {
     let dir = tempfile::tempdir().unwrap();
     for server in ["serve_tokio", "serve_async_std", "serve_blocking"] {
-        let error = Process::start(server, &["--bind"], dir.path()).fails();
+        let error = fails(start(server, &["--bind"], dir.path()));
         assert_eq!(error, "error: usage: --bind ADDR --images DIR [--tls]");
         let args = ["--bind", "127.0.0.1:0", "--images", "missing"];
-        let error = Process::start(server, &args, dir.path()).fails();
+        let error = fails(start(server, &args, dir.path()));
         let named = "error: cannot read the images folder missing: ";
         assert!(error.starts_with(named), "{error}");
     }
     for client in SYNCS.into_iter().chain(["fetch"]) {
-        let error = Process::start(client, &[], dir.path()).fails();
+        let error = fails(start(client, &[], dir.path()));
         assert_eq!(
             error,
             "error: usage: --addr HOST:PORT --out DIR [--cert PEM]"
         );
         let args = ["--addr", "127.0.0.1:1", "--out", "out"];
-        let error = Process::start(client, &args, dir.path()).fails();
+        let error = fails(start(client, &args, dir.path()));
         let named = "error: cannot connect to 127.0.0.1:1: Connection refused";
         assert!(error.starts_with(named), "{error}");
         let args = [&args[..], &["--cert", "missing.pem"]].concat();
-        let error = Process::start(client, &args, dir.path()).fails();
+        let error = fails(start(client, &args, dir.path()));
         assert!(error.contains("missing.pem"), "{error}");
     }
 }
@@ -104,7 +101,7 @@ fn serve_does_not_overwrite_a_certificate_with_a_key() {
     fs::write(dir.path().join("cert.pem"), "theirs").unwrap();
     fs::write(dir.path().join("key.pem"), "theirs").unwrap();
     let args = ["--bind", "127.0.0.1:0", "--images", ".", "--tls"];
-    Process::start("serve_blocking", &args, dir.path()).fails();
+    fails(start("serve_blocking", &args, dir.path()));
     assert_eq!(fs::read(dir.path().join("cert.pem")).unwrap(), b"theirs");
 }
 
@@ -114,18 +111,22 @@ fn an_image_that_stays_broken_is_a_failure() {
     let server = Stub::start(&[(7, b"x")], usize::MAX);
     let dir = tempfile::tempdir().unwrap();
     let args = ["--addr", &server.address, "--out", "out"];
-    let (status, stdout, stderr) = Process::start("fetch", &args, dir.path()).end();
-    assert_eq!(status.code(), Some(1), "{stdout:?}; {stderr:?}");
-    assert_eq!(stdout, ["fetched 0 images, each verified; 1 failed"]);
+    let output = start("fetch", &args, dir.path()).wait();
+    output
+        .assert_exit(1)
+        .assert_out("fetched 0 images, each verified; 1 failed\n");
     let cause = "0000000000000007: the image is broken: the image's bytes have the ID ";
-    assert!(stderr[0].starts_with(cause), "{stderr:?}");
-    assert_eq!(stderr.last().unwrap(), "error: 1 of the images failed");
+    assert!(output.err.starts_with(cause), "{output:?}");
+    assert!(
+        output.err.ends_with("error: 1 of the images failed\n"),
+        "{output:?}"
+    );
     assert!(contents(&dir.path().join("out")).is_empty());
 }
 
 #[test]
 fn sync_prints_what_the_readme_shows() {
-    let output = Process::start("sync", &[], &root()).succeeds();
+    let output = succeeds(start("sync", &[], &root()));
     assert_eq!(
         output.last().unwrap(),
         "both folders contain the same images"
@@ -154,7 +155,7 @@ fn sync_prints_what_the_readme_shows() {
 
 #[test]
 fn sans_io_explains_each_byte() {
-    let output = Process::start("sans_io", &[], &root()).succeeds();
+    let output = succeeds(start("sans_io", &[], &root()));
     let has = |way: &str, bytes: &str, what: &str| {
         let start = format!("  {way}  {bytes} ");
         assert!(
@@ -174,7 +175,7 @@ fn sans_io_explains_each_byte() {
 
 #[test]
 fn memory_store_serves_its_images() {
-    let output = Process::start("memory_store", &[], &root()).succeeds();
+    let output = succeeds(start("memory_store", &[], &root()));
     let verified = output
         .iter()
         .filter(|line| line.ends_with("196623 bytes, verified"));
@@ -185,7 +186,7 @@ fn memory_store_serves_its_images() {
 fn idle_load_prints_the_latency_ratio() {
     let dir = tempfile::tempdir().unwrap();
     let (_server, address) = serve("serve_tokio", dir.path(), &root().join("images"), false);
-    let output = Process::start("idle_load", &[&address, "3", "1", "5"], &root()).succeeds();
+    let output = succeeds(start("idle_load", &[&address, "3", "1", "5"], &root()));
     assert!(
         output.last().unwrap().starts_with("p99 ratio: "),
         "{output:?}"

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use jtp_core::ImageId;
 
-use crate::process::Process;
+use jtp_kit::{Process, Signal};
+
+use crate::process::{fails, start, succeeds};
 use crate::stub::Stub;
 use crate::{SYNCS, contents, root, serve};
 
@@ -13,7 +15,7 @@ const WATCHING: &str = "watching for new images; Ctrl-C ends the program";
 
 /// The lines up to the one that says that the program follows the server.
 fn lines_until_watching(sync: &Process) -> Vec<String> {
-    let lines = std::iter::repeat_with(|| sync.line());
+    let lines = std::iter::repeat_with(|| sync.out.next_line());
     lines.take_while(|line| line != WATCHING).collect()
 }
 
@@ -36,7 +38,7 @@ fn assert_all_syncs_follow(server: &str, tls: bool) {
         let out = dir.path().join(name);
         let mut args = vec!["--addr", &address, "--out", name];
         args.extend(tls.then_some(["--cert", "cert.pem"]).into_iter().flatten());
-        let sync = Process::start(name, &args, dir.path());
+        let sync = start(name, &args, dir.path());
 
         let images = 14 + n;
         let lines = lines_until_watching(&sync);
@@ -50,19 +52,19 @@ fn assert_all_syncs_follow(server: &str, tls: bool) {
         add(&shared, &added, format!("BM {n}").as_bytes());
         let images = images + 1;
         assert_eq!(
-            sync.line(),
+            sync.out.next_line(),
             format!("{images} of {images}: {added:?}, 4 bytes"),
             "{server}, {name}"
         );
         assert!(contents(&out) == contents(&shared), "{server}, {name}");
-        sync.interrupt();
-        assert_eq!(sync.succeeds(), [""; 0], "{server}, {name}");
+        sync.signal(Signal::INT);
+        assert_eq!(succeeds(sync), [""; 0], "{server}, {name}");
     }
     if tls {
         // The server refuses plain TCP.
         for name in SYNCS {
             let args = ["--addr", &address, "--out", "plain"];
-            let error = Process::start(name, &args, dir.path()).fails();
+            let error = fails(start(name, &args, dir.path()));
             assert!(error.contains("TLS"), "{error}");
         }
     }
@@ -106,21 +108,21 @@ fn an_interrupted_sync_goes_on_with_the_next_run() {
         // Sends one of two images, and then nothing.
         let server = Stub::start(&images, 1);
         let args = ["--addr", &server.address, "--out", "out"];
-        let sync = Process::start(name, &args, dir.path());
-        assert_eq!(sync.line(), "1 of 2: \"0.bmp\", 5 bytes", "{name}");
-        sync.interrupt();
-        assert_eq!(sync.succeeds(), [""; 0], "{name}");
+        let sync = start(name, &args, dir.path());
+        assert_eq!(sync.out.next_line(), "1 of 2: \"0.bmp\", 5 bytes", "{name}");
+        sync.signal(Signal::INT);
+        assert_eq!(succeeds(sync), [""; 0], "{name}");
         let found = contents(&dir.path().join("out"));
         assert_eq!(found.keys().collect::<Vec<_>>(), ["0.bmp"], "{name}");
 
         let server = Stub::start(&images, 2);
         let args = ["--addr", &server.address, "--out", "out"];
-        let sync = Process::start(name, &args, dir.path());
+        let sync = start(name, &args, dir.path());
         let lines = lines_until_watching(&sync);
         let expected = ["1 of 1: \"1.bmp\", 6 bytes", "1 new, 0 failed"];
         assert_eq!(lines, expected, "{name}");
-        sync.interrupt();
-        sync.succeeds();
+        sync.signal(Signal::INT);
+        succeeds(sync);
         assert_eq!(contents(&dir.path().join("out")).len(), 2, "{name}");
     }
 }
@@ -132,15 +134,15 @@ fn an_image_that_stays_broken_does_not_end_a_sync() {
         let dir = tempfile::tempdir().unwrap();
         let server = Stub::start(&[(7, b"x"), good], usize::MAX);
         let args = ["--addr", &server.address, "--out", "out"];
-        let sync = Process::start(name, &args, dir.path());
+        let sync = start(name, &args, dir.path());
         let lines = lines_until_watching(&sync);
         let expected = ["1 of 2: \"1.bmp\", 4 bytes", "1 new, 1 failed"];
         assert_eq!(lines, expected, "{name}");
-        sync.interrupt();
-        let (status, _, stderr) = sync.end();
-        assert!(status.success(), "{name}: {stderr:?}");
+        sync.signal(Signal::INT);
+        let output = sync.wait();
+        output.assert_exit(0);
         let failed =
             "0000000000000007: the image was requested several times and never arrived intact";
-        assert_eq!(stderr[0], failed, "{name}");
+        assert!(output.err.starts_with(failed), "{name}: {output:?}");
     }
 }

@@ -52,7 +52,7 @@ fn images_are_shared_by_their_first_bytes_and_get_an_extension_at_the_client() {
 fn a_folder_of_year_folders_is_told_how_to_be_shared() {
     let dir = TestDir::new();
     for year in 2010..2022 {
-        dir.make_dir(&format!("images/{year}"));
+        dir.make_dir(format!("images/{year}"));
     }
     let output = dir.serve("").stop();
     output.assert_in_err("sharing 0 images");

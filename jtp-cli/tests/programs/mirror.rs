@@ -128,7 +128,7 @@ fn shrunken_or_wrong_source_deletes_nothing() {
     let dir = mirrored(20);
     let all = dir.files("output");
     for number in 0..10 {
-        dir.remove(&format!("images/{number:02}.png"));
+        dir.remove(format!("images/{number:02}.png"));
     }
     let output = mirror(&dir, "");
     output.assert_exit(3);
@@ -156,7 +156,7 @@ fn half_read_catalog_deletes_nothing() {
     dir.make_dir("output");
     let images: Vec<_> = (0..3).map(|n| noise(100, n)).collect();
     for (n, bytes) in images.iter().enumerate() {
-        dir.write(&format!("output/{n}.png"), bytes);
+        dir.write(format!("output/{n}.png"), bytes);
     }
     let all = dir.files("output");
     let id = ImageId::of(&images[0]);
@@ -257,7 +257,7 @@ fn percentage_counts_only_selected_images() {
     let all = dir.files("output");
     // Three of the ten selected images. Three are within 10 % of 40, and not of 10.
     for number in 0..3 {
-        dir.remove(&format!("images/{number:02}.png"));
+        dir.remove(format!("images/{number:02}.png"));
     }
     let output = mirror(&dir, "--include 0*.png");
     output.assert_exit(3);

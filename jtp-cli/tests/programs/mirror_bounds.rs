@@ -24,7 +24,7 @@ fn changed() -> TestDir {
     dir.make_dir("output");
     for number in 0..30 {
         let bytes = noise(400, 1 + number);
-        dir.write(&format!("output/{number:02}.png"), &bytes);
+        dir.write(format!("output/{number:02}.png"), &bytes);
         match number {
             0..3 => {}
             3..8 => dir.add(&format!("renamed{number}.png"), &bytes),
@@ -124,7 +124,7 @@ fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bou
         let mut list = Vec::new();
         for number in 0..present {
             let bytes = noise(100, 1000 * seed + u64::from(number));
-            dir.write(&format!("output/{number}.png"), &bytes);
+            dir.write(format!("output/{number}.png"), &bytes);
             let prefix = ["", "", "renamed"][usize::from(below(3))];
             if below(100) < share {
                 list.push((format!("{prefix}{number}.png"), ImageId::of(&bytes)));
@@ -137,7 +137,7 @@ fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bou
             _ => MaxDelete::Percent(below(101)),
         };
         let args = format!("--addr {} --mirror --max-delete", server.addr());
-        let output = dir.run(CLIENT, &format!("{args} {}", max.to_string()));
+        let output = dir.run(CLIENT, &format!("{args} {max}"));
         let left = u64::try_from(dir.names("output").len()).unwrap();
         let (present, deleted) = (u64::from(present), u64::from(present) - left);
         let context = format!("seed {seed}: {kept} of {present} listed, {max}: {output:?}");
@@ -199,7 +199,7 @@ fn full_disk_names_the_room_that_unlisted_files_take() {
     let first = dir.fetch(&server, &args);
     server.stop();
     for number in 0..3 {
-        dir.remove(&format!("images/{number:02}.png"));
+        dir.remove(format!("images/{number:02}.png"));
         dir.add(&format!("new{number}.png"), &noise(50_000, 100 + number));
     }
     let server = dir.serve("--no-tls");

@@ -117,7 +117,7 @@ fn last_line_says_where_replaced_and_deleted_files_are() {
     dir.rename("images/01.png", "images/02.png");
     dir.add("03.png", &png(103));
     let args = "--backup-dir old --max-delete 5";
-    let output = mirror(&dir, &args);
+    let output = mirror(&dir, args);
     output.assert_no_error();
     assert!(output.out.ends_with("; 3 moved to old\n"), "{output:?}");
     assert_eq!(dir.names("old"), ["00.png", "02.png", "03.png"]);

@@ -152,7 +152,7 @@ fn a_server_over_the_file_size_limit_works_without_its_cache_and_log() {
         );
     }
     let args = "--bind 127.0.0.1:0 --no-tls -vv";
-    let mut command = limited(1, &dir, SERVER, &args);
+    let mut command = limited(1, &dir, SERVER, args);
     command.stderr(File::create(dir.path("log")).unwrap());
     let mut server = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();

@@ -203,7 +203,6 @@ pub(crate) fn key_of(server: &Process) -> String {
 
 /// A temporary file system of this size on a folder, which is created, until this is dropped. `None` if nothing can be
 /// mounted here.
-#[cfg(target_os = "linux")]
 pub(crate) struct Disk<'a>(&'a Path);
 
 #[cfg(target_os = "linux")]

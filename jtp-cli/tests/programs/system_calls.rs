@@ -111,7 +111,7 @@ fn the_client_calls_each_function_at_most_once_for_each_small_image() {
 fn server_calls(dir: &TestDir, fetches: usize) -> Calls {
     let log = format!("calls-{fetches}");
     // With -D the process is the server, which ends with the test, and not strace.
-    let mut command = dir.command("strace", &format!("-D -f -qq -c -o {log} {}", SERVER));
+    let mut command = dir.command("strace", &format!("-D -f -qq -c -o {log} {SERVER}"));
     command.args(["--bind", "127.0.0.1:0", "--no-watch"]);
     let server = Process::listening(command);
     for n in 0..fetches {

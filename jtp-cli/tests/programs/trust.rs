@@ -17,8 +17,8 @@ fn params(name: &str, is_ca: IsCa) -> CertificateParams {
 
 /// Writes a certificate and its key as `NAME.pem` and `NAME.key`.
 fn write(dir: &TestDir, name: &str, certificate: &str, key: &KeyPair) {
-    dir.write(&format!("{name}.pem"), certificate);
-    dir.write(&format!("{name}.key"), key.serialize_pem());
+    dir.write(format!("{name}.pem"), certificate);
+    dir.write(format!("{name}.key"), key.serialize_pem());
 }
 
 /// Writes a self-signed certificate.

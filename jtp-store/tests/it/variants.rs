@@ -381,7 +381,7 @@ fn stores_that_evict_each_others_variants_from_a_shared_cache_keep_serving() {
     // There is room for some 15 of 40 variants, and each program protects only those that it lists itself.
     let stores = [(&one, 0), (&other, 100)].map(|(folder, base)| {
         let variants = VariantCache::open(&cache, 6000).unwrap();
-        (cached(&folder, &variants), base)
+        (cached(folder, &variants), base)
     });
     std::thread::scope(|scope| {
         for (store, base) in &stores {

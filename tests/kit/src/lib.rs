@@ -19,7 +19,7 @@ pub use output::{Args, Output};
 pub use process::{Lines, Process};
 pub use rng::Rng;
 pub use seeds::{for_each_seed, number, seed};
-pub use signal::{Signal, prepare};
+pub use signal::Signal;
 
 use std::time::{Duration, Instant};
 

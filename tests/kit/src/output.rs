@@ -105,7 +105,10 @@ impl Output {
             ..Output::new(output)
         }
     }
+}
 
+#[allow(clippy::must_use_candidate)] // The assertions are called for their effect.
+impl Output {
     /// Asserts the exit code.
     #[track_caller]
     pub fn assert_exit(&self, code: i32) -> &Output {

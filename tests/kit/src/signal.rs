@@ -12,7 +12,7 @@ pub use windows::Signal;
 pub(crate) use windows::send;
 
 /// Prepares a command whose process gets signals: on Windows, only a process group of its own can get Ctrl-Break.
-pub fn prepare(command: &mut Command) -> &mut Command {
+pub(crate) fn prepare(command: &mut Command) -> &mut Command {
     #[cfg(windows)]
     {
         use std::os::windows::process::CommandExt;
