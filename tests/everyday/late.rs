@@ -198,7 +198,12 @@ fn server_with_an_unlisted_image(images: Vec<TestImage>, requests: Arc<AtomicUsi
     let address = listener.local_addr().unwrap();
     let serve = move |mut stream: TcpStream| {
         let mut buffer = vec![0; 64 * 1024];
-        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        // Another request may follow in the same write.
+        while stream.read_exact(&mut buffer[..2]).is_ok() {
+            let count = match buffer[0] {
+                LIST | LIST_AND_GET => 2,
+                _ => 2 + stream.read(&mut buffer[2..]).unwrap(),
+            };
             let request = &buffer[..count];
             let response = match request[0] {
                 LIST => list_of(&images[..images.len() - 1]),

@@ -155,6 +155,8 @@ fn r2_removed_output_folder_fails_and_the_next_run_completes() {
         );
         let mut client = workdir.start_client(proxy.address, args);
         wait_until("the proxy's limit is reached", || proxy.is_spent());
+        // The first images may be on their way before the client has read the catalog.
+        wait_until("the folder is there", || workdir.output().exists());
         let gone = workdir.path().join("gone");
         if n % 2 == 0 {
             // The client may still write a file while the folder is removed.
