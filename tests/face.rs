@@ -67,6 +67,7 @@ macro_rules! interface {
                 let (): () = $wait!(client.connect())?;
                 let _: Vec<CatalogEntry<'static>> = $wait!(client.list())?;
                 let _: Images<'_> = client.batch(have);
+                drop(client.entries_and_images());
                 let _: Images<'_> = client.list_and_get();
                 let mut images: Images<'_> = client.get([ImageId(1)]);
                 if let Some(image) = $wait!(images.next())? {
@@ -96,6 +97,7 @@ macro_rules! interface {
                 if let Ok(mut packet) = undecoded {
                     let _: Image = packet.image();
                     let _: Option<&[u8]> = $wait!(packet.chunk())?;
+                    let _: std::ops::Range<usize> = packet.move_chunk(&mut Vec::new());
                 }
                 Ok(())
             }

@@ -125,6 +125,16 @@ impl Client {
         }
     }
 
+    /// As [`entries`](Client::entries), with a LIST_AND_GET in the same write: [`list_and_get`](Client::list_and_get),
+    /// called next, returns the images. See [`jtp_driver::Client::entries_and_images`].
+    pub fn entries_and_images(&mut self) -> Entries<'_> {
+        let inner = self.inner.entries_and_images();
+        Entries {
+            inner,
+            cancel: &self.cancel,
+        }
+    }
+
     /// The whole catalog, in the server's order. // S5
     ///
     /// # Errors
@@ -374,6 +384,12 @@ impl Undecoded<'_, '_> {
     /// the request failed. // R6
     pub fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
         self.cancel.run(self.inner.chunk())
+    }
+
+    /// Moves the bytes that [`chunk`](Self::chunk) has just returned to `memory`. See
+    /// [`jtp_driver::Undecoded::move_chunk`].
+    pub fn move_chunk(&mut self, memory: &mut Vec<u8>) -> std::ops::Range<usize> {
+        self.inner.move_chunk(memory)
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -24,25 +25,44 @@ fn before_images_are_requested(
             };
             let (mut from_server, mut to_client) =
                 (server.try_clone().unwrap(), client.try_clone().unwrap());
+            let (answered, answer) = channel();
             thread::spawn(move || {
+                // A response is computed from the catalog of the time when it begins. // S3
+                let mut first = [0; 1];
+                if from_server.read_exact(&mut first).is_ok() {
+                    let _ = answered.send(());
+                    let _ = to_client.write_all(&first);
+                }
                 let _ = std::io::copy(&mut from_server, &mut to_client);
                 let _ = to_client.shutdown(Shutdown::Both);
             });
             let action = Arc::clone(&action);
-            thread::spawn(move || forward(client, server, &action));
+            thread::spawn(move || forward(client, server, &answer, &action));
         }
     });
     return address;
 
-    fn forward(mut client: TcpStream, mut server: TcpStream, action: &Mutex<Option<Action>>) {
+    fn forward(
+        mut client: TcpStream,
+        mut server: TcpStream,
+        answer: &Receiver<()>,
+        action: &Mutex<Option<Action>>,
+    ) {
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            let count = client.read(&mut buffer).unwrap_or(0);
+            // The client sends a request in one write, and behind a LIST perhaps another one.
+            let mut count = client.read(&mut buffer).unwrap_or(0);
             if count == 0 {
                 let _ = server.shutdown(Shutdown::Write);
                 return;
             }
-            // The client sends a request in one write, and no other before the response.
+            if buffer[0] == LIST && count > 2 {
+                if server.write_all(&buffer[..2]).is_err() || answer.recv().is_err() {
+                    return;
+                }
+                buffer.copy_within(2..count, 0);
+                count -= 2;
+            }
             if matches!(buffer[0], GET | BATCH | LIST_AND_GET) {
                 let action = action.lock().unwrap().take();
                 action.into_iter().for_each(|action| action());
@@ -200,7 +220,12 @@ fn server_with_an_unlisted_image(images: Vec<TestImage>, requests: Arc<AtomicUsi
     let address = listener.local_addr().unwrap();
     let serve = move |mut stream: TcpStream| {
         let mut buffer = vec![0; 64 * 1024];
-        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        // Another request may follow in the same write.
+        while stream.read_exact(&mut buffer[..2]).is_ok() {
+            let count = match buffer[0] {
+                LIST | LIST_AND_GET => 2,
+                _ => 2 + stream.read(&mut buffer[2..]).unwrap(),
+            };
             let request = &buffer[..count];
             let response = match request[0] {
                 LIST => list_of(&images[..images.len() - 1]),

@@ -152,6 +152,8 @@ fn r2_removed_output_folder_fails_and_the_next_run_completes() {
         let proxy = Proxy::start(server.addr(), 20_000 + n as u64 * 40_000_000 / times as u64);
         let client = workdir.start_client(proxy.address, args);
         wait_until("the proxy's limit is reached", || proxy.is_spent());
+        // The first images may be on their way before the client has read the catalog.
+        wait_until("the folder is there", || workdir.output().exists());
         let gone = workdir.path().join("gone");
         if n % 2 == 0 {
             // The client may still write a file while the folder is removed.
