@@ -6,12 +6,14 @@ mod collision;
 mod images;
 mod rng;
 mod seeds;
+mod stopwatch;
 
 pub use allocations::Allocations;
 pub use collision::{collision, long_collision};
 pub use images::{bmp, noise};
 pub use rng::Rng;
 pub use seeds::{for_each_seed, number, seed};
+pub use stopwatch::Stopwatch;
 
 use std::time::{Duration, Instant};
 
