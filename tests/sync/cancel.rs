@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jtp_driver::ShutdownSignal;
+use jtp_kit::Stopwatch;
 use jtp_sync::Error;
 
 use super::job::{Action, Job, target};
@@ -83,7 +84,7 @@ fn cancel_from_another_thread_ends_the_run_within_a_second_against_a_silent_serv
             job.connections = connections;
             let ended = job.start(world, &[Action::Run]);
             jtp_blocking::runtime::block_on(reached.wait());
-            let start = Instant::now();
+            let start = Stopwatch::start();
             job.cancel.begin();
             let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
             let elapsed = start.elapsed();
@@ -134,7 +135,7 @@ fn cancel_ends_the_pause_before_a_retry_within_a_second() {
         // The second pause takes 2 s.
         job.log
             .wait_for(2, "retries", |event| matches!(event, Event::Retrying(..)));
-        let start = Instant::now();
+        let start = Stopwatch::start();
         job.cancel.begin();
         let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
         let elapsed = start.elapsed();
@@ -294,7 +295,7 @@ fn cancel_ends_the_decoding_of_an_image_that_expands_to_a_gibibyte_within_a_seco
             "bytes",
             |event| matches!(event, Event::Progress(n) if *n == all),
         );
-        let start = Instant::now();
+        let start = Stopwatch::start();
         job.cancel.begin();
         let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
         let elapsed = start.elapsed();

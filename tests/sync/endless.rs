@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use jtp_kit::Stopwatch;
 use jtp_sync::{Error, Reason};
 
 use super::job::{Job, target};
@@ -185,7 +186,7 @@ fn t6_list_that_comes_a_byte_a_second_ends_the_run() {
         let mut job = Job::of(stub.address).accelerated(DRIP_RATE);
         job.response_timeout = Duration::from_secs(60);
         job.retries = 1;
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let ended = job.run(world);
         let clock = start.elapsed() * DRIP_RATE;
         assert!(clock < Duration::from_secs(1200), "{clock:?}: {ended:?}");
@@ -324,7 +325,7 @@ fn time_limit_ends_the_run_wherever_the_server_falls_silent() {
             let mut job = Job::of(stub.address);
             job.connections = connections;
             job.max_time = Some(Duration::from_millis(50));
-            let start = Instant::now();
+            let start = Stopwatch::start();
             let error = job.run(world).unwrap_err();
             let elapsed = start.elapsed();
             assert!(matches!(error, Error::TimeLimit), "{error:?}");

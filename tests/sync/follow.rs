@@ -3,10 +3,11 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jtp_core::server::ServerConfig;
 use jtp_driver::ShutdownSignal;
+use jtp_kit::Stopwatch;
 use jtp_sync::Error;
 use jtp_tokio::store::MemoryStore;
 
@@ -87,7 +88,7 @@ fn n5_images_whose_events_a_server_loses_in_a_burst_come_within_seconds() {
         let following = job.follow(world);
         job.log.wait_for(1, "watches", is_watching);
         job.log.wait_for(3, "images placed", is_placed);
-        let start = Instant::now();
+        let start = Stopwatch::start();
         gallery.burst(&new);
         job.log.wait_for(403, "images placed", is_placed);
         let elapsed = start.elapsed();

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::task::Poll;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jtp_core::client::ClientConfig;
 use jtp_driver::client::{Client, ClientBuilder};
 use jtp_driver::{Runtime, ShutdownSignal};
+use jtp_kit::Stopwatch;
 use jtp_sync::{Error, FolderSync, MaxDelete, Options, Selection, SyncEvent, Totals};
 use tempfile::TempDir;
 
@@ -334,7 +335,7 @@ impl Following {
     /// Cancels it, and returns its error and the time it took to end.
     #[track_caller]
     pub(crate) fn cancel(self) -> (Error, Duration) {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         self.job.cancel.begin();
         let mut ended = self
             .ended

@@ -5,44 +5,24 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jtp_core::{BodyReceiver, Catalog, FileType, Flags, Image, ImageId, Verified};
 use jtp_driver::store::{ImageStore, OpenImage, StoreError};
+use jtp_kit::Stopwatch;
 pub use jtp_kit::{Folder, collision, noise, wait_until};
 use jtp_store::{DirStore, DirStoreBuilder, FileContent, OutputFolder, ScanMode};
 
 /// Far longer than any step takes: only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The time for which threads of this process were ready to run and did not, since the first call: what a thread that
-/// sleeps for 5 ms at a time oversleeps by more than 2 ms.
-fn overslept() -> Duration {
-    static MICROSECONDS: AtomicU64 = AtomicU64::new(0);
-    static BEGIN: Once = Once::new();
-    BEGIN.call_once(|| {
-        thread::spawn(|| {
-            loop {
-                let begun = Instant::now();
-                thread::sleep(Duration::from_millis(5));
-                let over = begun.elapsed().saturating_sub(Duration::from_millis(7));
-                let over = u64::try_from(over.as_micros()).unwrap();
-                MICROSECONDS.fetch_add(over, Ordering::Relaxed);
-            }
-        });
-    });
-    Duration::from_micros(MICROSECONDS.load(Ordering::Relaxed))
-}
-
-/// Waits until the catalog passes `wanted`, and returns how long that took, without the time in which a busy machine did
-/// not run this process.
+/// Waits until the catalog passes `wanted`, and returns how long that took.
 #[track_caller]
 pub fn wait_for(store: &DirStore, wanted: impl Fn(&Catalog) -> bool) -> Duration {
-    let (begun, before) = (Instant::now(), overslept());
+    let (begun, stopwatch) = (Instant::now(), Stopwatch::start());
     let mut changes = store.catalog().subscribe();
     let mut catalog = store.catalog().snapshot();
     while !wanted(&catalog) {
@@ -58,7 +38,7 @@ pub fn wait_for(store: &DirStore, wanted: impl Fn(&Catalog) -> bool) -> Duration
             }
         }
     }
-    begun.elapsed().saturating_sub(overslept() - before)
+    stopwatch.elapsed()
 }
 
 #[track_caller]

@@ -10,6 +10,7 @@ mod process;
 mod rng;
 mod seeds;
 mod signal;
+mod stopwatch;
 
 pub use allocations::Allocations;
 pub use collision::{collision, long_collision};
@@ -20,6 +21,7 @@ pub use process::{Lines, Process};
 pub use rng::Rng;
 pub use seeds::{for_each_seed, number, seed};
 pub use signal::Signal;
+pub use stopwatch::Stopwatch;
 
 use std::time::{Duration, Instant};
 
