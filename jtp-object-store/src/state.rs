@@ -124,8 +124,7 @@ impl State {
     /// The entry of an image in the catalog: its variant, if that is below the threshold. // S6
     pub(crate) fn listed(&self, id: ImageId, threshold: Threshold) -> Option<(String, Image)> {
         let (key, object) = self.source(id)?;
-        let encoded = object.encoded(threshold).map(|(image, _)| image);
-        Some((listed_name(&key)?, encoded.or_else(|| object.image())?))
+        Some((listed_name(&key)?, object.listed(threshold)?))
     }
 
     /// Replaces the record of a key. Adds the images whose entries may have changed to `affected`.

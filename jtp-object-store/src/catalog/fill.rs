@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use jtp_core::compress::Threshold;
 use jtp_core::{CatalogWriter, Image};
 
 use crate::names::listed_name;
@@ -10,11 +11,11 @@ use crate::state::State;
 
 /// Adds all images to a catalog that is empty. The same as adding each by itself, which costs several cache misses and a
 /// look-up of its record.
-pub(super) fn fill(writer: &mut CatalogWriter, state: &State) {
+pub(super) fn fill(writer: &mut CatalogWriter, state: &State, threshold: Threshold) {
     let mut names = String::new();
     let mut images = Vec::with_capacity(state.len());
     for (key, object) in state.iter() {
-        if let Some(image) = object.image() {
+        if let Some(image) = object.listed(threshold) {
             let start = names.len();
             let name = listed_name(&key).unwrap_or_default();
             if names.capacity() - start < name.len() {
@@ -60,7 +61,7 @@ mod tests {
 
     use super::*;
     use crate::catalog::publish;
-    use crate::format::{Change, Contents, Identity, Object};
+    use crate::format::{Change, Contents, Identity, Object, Variant};
 
     proptest! {
         #[test]
@@ -73,13 +74,17 @@ mod tests {
                     0 => Contents::NotImage,
                     _ => Contents::Image { id: ImageId(id), file_type: FileType::Png },
                 };
-                let object = Object::new(Identity::new(Some("e"), None, id), contents);
+                let mut object = Object::new(Identity::new(Some("e"), None, 100 * id), contents);
+                if id % 3 == 1 {
+                    let length = u32::try_from(50 * id).unwrap();
+                    object.variant = Some(Variant::Encoded { length, checksum: id });
+                }
                 state.set(&Change { key: key.into(), object: Some(object) }, &mut Vec::new());
             }
             let (mut filled, mut expected) = (CatalogWriter::new(), CatalogWriter::new());
-            fill(&mut filled, &state);
+            fill(&mut filled, &state, Threshold::default());
             for id in state.ids() {
-                publish(&state, id, &mut expected);
+                publish(&state, id, Threshold::default(), &mut expected);
             }
             prop_assert!(filled.entries().eq(expected.entries()));
         }

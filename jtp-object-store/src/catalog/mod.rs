@@ -144,7 +144,7 @@ impl SharedCatalog {
         self.live.edit(|writer| {
             if is_first {
                 writer.set_history(0); // No one watches yet.
-                fill(writer, &state);
+                fill(writer, &state, self.threshold);
                 return;
             }
             for id in old.ids() {

@@ -235,6 +235,12 @@ impl Object {
         is_short.then(|| (Image::new(raw.id, flags, length), checksum))
     }
 
+    /// What the catalog lists: the variant, if that is below the threshold, else the image. // S6
+    pub(crate) fn listed(&self, threshold: Threshold) -> Option<Image> {
+        let encoded = self.encoded(threshold).map(|(image, _)| image);
+        encoded.or_else(|| self.image())
+    }
+
     /// Whether a variant may be below the threshold, and no one has tried to make it. // S9
     pub(crate) fn lacks_variant(&self, threshold: Threshold) -> bool {
         let has_none = match self.variant {
