@@ -378,6 +378,8 @@ class Scenario:
 def main():
     # Turns SIGTERM into an exit with cleanup.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A job in the background of a script ignores SIGINT, and so would the clients that get it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     args = arguments()
     with tempfile.TemporaryDirectory(prefix="jtp-replicas-") as folder, Processes(Path(folder)) as processes:
         if args.throughput:

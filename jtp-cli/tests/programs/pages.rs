@@ -11,7 +11,12 @@ use crate::readme::{assert_output, console_commands, copy_images, page, with_key
 use crate::support::{CLIENT, Folder as _, Process, TestDir, key_of};
 
 /// The pages without a command of the programs.
-const WITHOUT_COMMANDS: [&str; 3] = ["docs/library.md", "docs/systems.md", "docs/threat-model.md"];
+const WITHOUT_COMMANDS: [&str; 4] = [
+    "docs/library.md",
+    "docs/operations.md",
+    "docs/systems.md",
+    "docs/threat-model.md",
+];
 
 /// README.md, the pages in `docs/`, and that about the units.
 fn pages() -> Vec<String> {
