@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -195,6 +196,21 @@ class Server:
 
     def __exit__(self, *_):
         self.stop()
+
+
+def and_synced(argv, folder):
+    """The command, followed by writing the file system of a folder to the disk. It fails as the command does."""
+    return ["sh", "-c", 'folder=$1; shift; "$@" && exec sync -f "$folder"', "sh", str(folder), *argv]
+
+
+def create_and_delete(count, folder):
+    """Creates files and deletes them, both down to the disk. Some file systems are slow for minutes after that."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / str(number)).write_bytes(b"x")
+    os.sync()
+    shutil.rmtree(folder)
+    os.sync()
 
 
 def run(argv, log, server=None, sample=False):

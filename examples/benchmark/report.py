@@ -241,7 +241,10 @@ def write(folder, records, tools, corpora, versions, processor, notes, args):
     kernel, memory = kernel_and_memory()
     dates = sorted({record["when"] for record in records})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    where = "a disk" if args.disk else "tmpfs"
+    where = "tmpfs"
+    if args.disk:
+        where = "a disk; the times include `sync`"
+        where += f"; before each first sync {args.deleted:,} files were created and deleted" if args.deleted else ""
     rounds = max((record["round"] for record in records), default=0)
     programs = "; ".join(versions[name] for name in sorted(versions))
     machine = f"{processor}, {memory}, {kernel}"
