@@ -180,7 +180,8 @@ impl<R: Runtime> Run<R> {
                 // Images are fetched from another server: that one is watched.
                 return Ok(End::Again);
             }
-            // Checked first, so that a constant flow of events does not postpone it.
+            // Checked first: events do not postpone a LIST that is due. Before that each event does, until the regular
+            // LIST at the latest.
             let now = self.runtime.now();
             if queue.overflowed || list_timer.is_due(now) {
                 if single {
