@@ -77,8 +77,8 @@ pub(super) fn confine(args: &ServerArgs) {
         Ok(confined) => {
             tracing::info!(
                 "confined by {confined}: reads below {}; writes below {}",
-                list(needs.read_folders.union(&needs.read_files)),
-                list(needs.write_folders.iter()),
+                list(real_paths(needs.read_folders.union(&needs.read_files)).iter()),
+                list(real_paths(&needs.write_folders).iter()),
             );
             if !needs.is_replaceable {
                 tracing::info!(
@@ -99,6 +99,12 @@ pub(super) fn confine(args: &ServerArgs) {
             tracing::warn!("not confined: {reason}; the server can access all files of its user");
         }
     }
+}
+
+/// Each folder once: some are known by two paths.
+fn real_paths<'a>(folders: impl IntoIterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> {
+    let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    folders.into_iter().map(real).collect()
 }
 
 fn list<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
