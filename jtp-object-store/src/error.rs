@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use object_store::Error as Backend;
+
 use crate::format::FormatError;
 
 /// Why an operation on the object store failed.
@@ -100,7 +102,6 @@ impl Error {
     /// What is wrong. An error of a bucket as a whole: an object that is missing is [`ErrorKind::NoBucket`], too.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        use object_store::Error as Backend;
         match self {
             Error::TimedOut { .. } | Error::Down { .. } => ErrorKind::Unreachable,
             Error::Backend { source, .. } => match source {
@@ -127,38 +128,36 @@ impl Error {
 
     /// Whether the backend says that it does not have the operation.
     pub(crate) fn is_unsupported(&self) -> bool {
-        use object_store::Error as Backend;
-        let Error::Backend { source, .. } = self else {
-            return false;
-        };
+        let error = self.backend();
         matches!(
-            source,
-            Backend::NotImplemented { .. } | Backend::NotSupported { .. }
+            error,
+            Some(Backend::NotImplemented { .. } | Backend::NotSupported { .. })
         )
     }
 
     /// Whether the condition of a put does not hold.
     pub(crate) fn is_refused(&self) -> bool {
-        use object_store::Error as Backend;
-        let Error::Backend { source, .. } = self else {
-            return false;
-        };
+        let error = self.backend();
         matches!(
-            source,
-            Backend::AlreadyExists { .. } | Backend::Precondition { .. }
+            error,
+            Some(Backend::AlreadyExists { .. } | Backend::Precondition { .. })
         )
     }
 
     /// Whether the object is not there, or not the expected one.
     pub(crate) fn is_other_object(&self) -> bool {
-        use object_store::Error as Backend;
-        let Error::Backend { source, .. } = self else {
-            return false;
-        };
+        let error = self.backend();
         matches!(
-            source,
-            Backend::NotFound { .. } | Backend::Precondition { .. }
+            error,
+            Some(Backend::NotFound { .. } | Backend::Precondition { .. })
         )
+    }
+
+    fn backend(&self) -> Option<&Backend> {
+        match self {
+            Error::Backend { source, .. } => Some(source),
+            _ => None,
+        }
     }
 }
 
