@@ -12,7 +12,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection,
+    CertificateError, ClientConfig, ClientConnection, ConnectionCommon, Error, ServerConfig,
+    ServerConnection, SideData,
 };
 
 use super::{Identity, params, provider};
@@ -174,28 +175,28 @@ fn t7_a_fingerprint_is_that_of_the_public_key_alone() {
     assert_eq!(identity.fingerprint(), KeyFingerprint::of_public_key(&spki));
 }
 
+/// Passes what one side has to say to the other.
+fn pass<A, B: SideData>(
+    from: &mut ConnectionCommon<A>,
+    to: &mut ConnectionCommon<B>,
+) -> Result<(), Error> {
+    let mut sent = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut sent).unwrap();
+    }
+    let mut rest = sent.as_slice();
+    while !rest.is_empty() {
+        to.read_tls(&mut rest).unwrap();
+        to.process_new_packets()?;
+    }
+    Ok(())
+}
+
 /// A handshake in memory. The error is that of the first side that fails.
 fn handshake(mut client: ClientConnection, mut server: ServerConnection) -> Result<(), Error> {
-    let mut bytes = Vec::new();
     while client.is_handshaking() || server.is_handshaking() {
-        while client.wants_write() {
-            client.write_tls(&mut bytes).unwrap();
-        }
-        let sent = std::mem::take(&mut bytes);
-        let mut rest = sent.as_slice();
-        while !rest.is_empty() {
-            server.read_tls(&mut rest).unwrap();
-            server.process_new_packets()?;
-        }
-        while server.wants_write() {
-            server.write_tls(&mut bytes).unwrap();
-        }
-        let sent = std::mem::take(&mut bytes);
-        let mut rest = sent.as_slice();
-        while !rest.is_empty() {
-            client.read_tls(&mut rest).unwrap();
-            client.process_new_packets()?;
-        }
+        pass(&mut client, &mut server)?;
+        pass(&mut server, &mut client)?;
     }
     Ok(())
 }
