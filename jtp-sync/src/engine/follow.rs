@@ -335,6 +335,7 @@ mod tests {
             assert_eq!((queue.overflowed, queue.entries.len()), (true, 0));
         }
     }
+
     #[test]
     fn n5_a_list_follows_events_and_sooner_a_burst_or_names_that_fill_the_memory() {
         let now = Instant::now();
