@@ -174,9 +174,15 @@ impl WorkDir {
     }
 }
 
-/// The peak resident memory of a process in bytes; `None` once it has ended.
+/// The peak resident memory of a program in bytes; `None` before it is executed and once it has ended.
+///
+/// `spawn` returns a moment before the child has memory of its own: until then, the figures are those of the caller.
 #[cfg(target_os = "linux")]
 pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
+    let program = |process: &str| fs::read_link(format!("/proc/{process}/exe")).ok();
+    if program(&pid.to_string())? == program("self")? {
+        return None;
+    }
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status
         .lines()
