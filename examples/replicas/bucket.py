@@ -62,7 +62,7 @@ class S3:
     def __init__(self, python, processes, program=None, nodes=1):
         environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
         if program:
-            # s3s-fs: far faster than moto, without conditional puts. All nodes have the same folder.
+            # s3s-fs: far faster than moto; its conditional puts are not atomic. All nodes have the same folder.
             self.processes, self.program, self.node_environment = processes, program, environment
             (processes.folder / "s3").mkdir()
             self.ports = [free_port() for _ in range(nodes)]

@@ -17,7 +17,7 @@ class Nodes:
         self.s3 = S3(sys.executable, processes, args.s3_server, nodes=3)
 
     def index(self):
-        """s3s-fs 0.14 ignores conditions of puts, so a job indexes, and servers do not."""
+        """Conditional puts of s3s-fs are not atomic, so a job indexes before the servers start."""
         argv = [str(self.args.programs / "server"), "--images", self.s3.url, "--index-only"]
         self.processes.start("index", argv, self.s3.environment).wait()
 

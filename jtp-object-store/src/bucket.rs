@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use jtp_core::ImageId;
+use jtp_driver::store::BoxFuture;
 use jtp_store::ImageCache;
 use object_store::path::Path;
 use object_store::{
@@ -22,6 +23,7 @@ use crate::clock::{Clock, timeout};
 use crate::error::{Error, ErrorKind};
 use crate::format::{FormatError, Identity};
 use crate::health::{Attempt, Health};
+use crate::spawner::Spawner;
 
 /// The folder of the catalog below the prefix.
 const FOLDER: &str = ".jtp/v1";
@@ -39,6 +41,7 @@ pub struct Bucket {
     deadline: Duration,
     cache: Option<DiskCache>,
     health: Arc<Health>,
+    spawner: Spawner,
 }
 
 /// Whether a conditional put was made.
@@ -71,7 +74,20 @@ impl Bucket {
             deadline: Bucket::DEADLINE,
             cache: None,
             health: Arc::default(),
+            spawner: Spawner::default(),
         }
+    }
+
+    /// Opens each image in a task of its own, which `spawn` starts: the images of one connection are then received by all
+    /// threads of the runtime. Default: by the connection's task. A task whose image is no longer wanted ends.
+    #[must_use]
+    pub fn with_spawner(mut self, spawn: impl Fn(BoxFuture<()>) + Send + Sync + 'static) -> Bucket {
+        self.spawner = Spawner::new(spawn);
+        self
+    }
+
+    pub(crate) fn spawner(&self) -> &Spawner {
+        &self.spawner
     }
 
     /// Keeps images that are served from this bucket in a cache on disk. Default: none. Bytes of the cache are verified

@@ -69,6 +69,7 @@ mod permits;
 #[cfg(any(test, feature = "aws"))]
 mod profile;
 mod read_object;
+mod spawner;
 mod state;
 mod store;
 #[cfg_attr(not(feature = "zstd"), path = "no_variants.rs")]

@@ -204,6 +204,18 @@ impl ObjectImages {
         Some((self.at(image, ImageId(checksum), path), checksum))
     }
 
+    fn spawned(
+        &self,
+        id: ImageId,
+        opening: impl Future<Output = Result<OpenImage, StoreError>> + Send + 'static,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        let task = self.bucket().spawner().run(Box::pin(opening));
+        Box::pin(async move {
+            let stopped = || StoreError::unavailable(id, "the runtime stops");
+            task.await.unwrap_or_else(|| Err(stopped()))
+        })
+    }
+
     fn at(&self, image: Image, content: ImageId, path: Path) -> Located {
         Located {
             image,
@@ -254,7 +266,8 @@ impl ImageStore for ObjectImages {
         let Some((located, checksum)) = self.locate_variant(image.id) else {
             return self.open_raw(image.id, max_first);
         };
-        Box::pin(async move {
+        let store = Arc::clone(&self);
+        store.spawned(image.id, async move {
             let opened = open_located(located, max_first).await;
             match opened.and_then(|opened| verified(opened, checksum, &self.variants)) {
                 Err(StoreError::Changed(id)) => {
@@ -272,7 +285,7 @@ impl ImageStore for ObjectImages {
         max_first: usize,
     ) -> BoxFuture<Result<OpenImage, StoreError>> {
         match self.locate(id) {
-            Ok(located) => Box::pin(open_located(located, max_first)),
+            Ok(located) => self.spawned(id, open_located(located, max_first)),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
     }

@@ -46,8 +46,10 @@ pub(super) fn location(args: &ServerArgs) -> Result<Option<Location>, Failure> {
 
 fn connect(location: &Location) -> Result<Bucket, Failure> {
     let clock = Arc::new(RuntimeClock(Tokio::default()));
-    let bucket = location.connect(clock);
-    bucket.map_err(|error| failure(location, &error))
+    let bucket = location
+        .connect(clock)
+        .map_err(|error| failure(location, &error))?;
+    Ok(bucket.with_spawner(|task| drop(tokio::spawn(task))))
 }
 
 fn config(args: &ServerArgs) -> IndexerConfig {
