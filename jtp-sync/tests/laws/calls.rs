@@ -5,26 +5,6 @@ use jtp_core::ImageId;
 use crate::script::{go_on, play, scripts};
 
 scripts! {
-    fn r8_nothing_is_done_before_the_folder_is_known() {
-        "list a.png=1 b.png=2
-         begins nothing
-         request nothing
-         request everything 0
-         unfinished
-         folder x.png=1
-         > rename 1 x.png a.png, fetch 2, place 2 b.png
-         finished"
-    }
-
-    fn r8_a_scan_during_a_list_counts_when_the_list_ends() {
-        "part a.png=1
-         folder a.png=2
-         rest b.png=2
-         wanted 1
-         have 2
-         > rename 2 a.png b.png, fetch 1, place 1 a.png"
-    }
-
     // 1 is gone, 2 has another name, 3 was copied here while it was requested, d.png is a folder now, and later it is not.
     fn r8_a_later_scan_replaces_what_the_planner_knew() {
         "folder a.png=1 b.png=2
@@ -42,27 +22,6 @@ scripts! {
          folder a.png=1 b.png=2 c.png=3 d-0000000000000004.png=4
          > rename 4 d-0000000000000004.png d.png
          misnamed 0"
-    }
-
-    fn r8_a_step_that_a_scan_overtakes_is_not_current_and_its_result_counts() {
-        "folder x.png=1
-         list a.png=1 b.png=2
-         begins rename 1 x.png a.png
-         folder x.png=1
-         outdated 1
-         stale 1
-         begins rename 1 x.png a.png
-         folder x.png=1
-         done 1
-         > fetch 2, place 2 b.png
-         renamed 1
-         event c.png=3
-         gets 3
-         begins place 3 c.png
-         folder a.png=1 b.png=2
-         done 3
-         > nothing
-         finished"
     }
 
     fn r8_an_interrupted_image_is_requested_after_all_others() {
@@ -179,20 +138,6 @@ scripts! {
          > fetch 1, place 1 a.png, fetch 2, place 2 b.png
          folder a.png=unread
          > fetch 2, place 2 b.png"
-    }
-}
-
-#[test]
-fn r8_the_scan_says_whether_names_that_differ_in_case_are_one() {
-    for (case, step) in [
-        ("sensitive", "place 2 a.png"),
-        ("insensitive", "replace 2 a.png image 9"),
-    ] {
-        play(&format!(
-            "folder case-{case} A.png=9
-             list a.png=2
-             > fetch 2, {step}"
-        ));
     }
 }
 

@@ -3,13 +3,6 @@
 use crate::script::{play, scripts};
 
 scripts! {
-    fn r8_an_image_that_another_one_needs_the_name_of_is_kept_aside_in_its_folder() {
-        "folder d/a.png=1 d/b.png=2
-         list d⧸b.png=1 d⧸a.png=2
-         > aside 1 d/a.png d/a-0000000000000001.png, rename 2 d/b.png d/a.png
-         > rename 1 d/a-0000000000000001.png d/b.png"
-    }
-
     fn w9_a_folder_in_place_of_a_file_stays_and_a_number_is_not_that_of_a_folder() {
         "folder case-sensitive a.png=folder a-0000000000000001.png=folder
          list a.png=1 a-0000000000000001-1.png⧸x.png=2
@@ -67,26 +60,6 @@ scripts! {
          > nothing
          event A.png⧸b⧸c.png=2
          > rename 1 a.png a-0000000000000001.png, fetch 2, place 2 A.png/b/c.png"
-    }
-
-    fn r8_an_image_in_place_of_a_folder_is_kept_aside() {
-        "folder d.png=1
-         list d.png⧸a.png=2 e.png=1
-         > rename 1 d.png e.png, fetch 2, place 2 d.png/a.png
-         # The server does not have it any more, or an incomplete LIST does not say.
-         new
-         folder d.png=1
-         list d.png⧸a.png=2
-         > fetch 2, aside 1 d.png d-0000000000000001.png, place 2 d.png/a.png
-         new
-         folder d.png=1
-         incomplete d.png⧸a.png=2
-         > fetch 2, aside 1 d.png d-0000000000000001.png, place 2 d.png/a.png
-         # It is the image itself.
-         new
-         folder d.png=1
-         list d.png⧸a.png=1
-         > aside 1 d.png d-0000000000000001.png, rename 1 d-0000000000000001.png d.png/a.png"
     }
 }
 

@@ -9,7 +9,7 @@ use jtp_store::{FileName, fold_case};
 use jtp_sync::{Fetch, FileKind, Names, Options};
 
 fn for_each_seed(law: impl Fn(&mut Rng)) {
-    jtp_kit::for_each_seed(6000, |seed| law(&mut Rng::new(seed)));
+    jtp_kit::for_each_seed(8000, |seed| law(&mut Rng::new(seed)));
 }
 
 /// A history: a random folder and server, and runs in which much goes wrong.
@@ -38,10 +38,12 @@ fn history(rng: &mut Rng, trouble: Trouble, fetch: Fetch, reselect: usize) -> Hi
     }
     folder.unread = rng.percent(70);
     folder.case_sensitive = !folder.folding && rng.percent(60);
-    let options = Options::new()
-        .with_names(*rng.pick(&[Names::Listed, Names::Any]))
-        .with_keep_existing(rng.percent(30))
-        .with_fetch(fetch);
+    let mut options = Options::new().with_fetch(fetch);
+    if rng.percent(60) {
+        let names = *rng.pick(&[Names::Listed, Names::Any]);
+        let keeps = rng.percent(30);
+        options = options.with_names(names).with_keep_existing(keeps);
+    }
     let mut bad = server.ids();
     let is_bad = rng.percent(30);
     bad.retain(|_| is_bad && rng.percent(30));
@@ -186,7 +188,7 @@ fn r5_r8_a_run_after_any_history_loses_nothing_and_completes_the_folder() {
         // The executor checks each step; without changes from outside, each fetch as well.
         let changes = rng.percent(75);
         let mut history = history(rng, Trouble { changes, ..ALL }, Fetch::Missing, 0);
-        let are_fixed = rng.percent(50);
+        let are_fixed = rng.percent(40);
         for name in history.folder.files.keys() {
             if are_fixed && rng.percent(30) {
                 history.folder.immutable.insert(name.clone());

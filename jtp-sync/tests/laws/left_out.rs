@@ -5,23 +5,6 @@ use jtp_sync::Difference;
 use crate::script::{play, scripts};
 
 scripts! {
-    fn r8_left_out_images_stay_as_they_are_and_are_counted() {
-        "folder x.png=1 b.png=2
-         list !a.png=1 !b.png=2 !c.png=3 d.png=4
-         wanted 1
-         > fetch 4, place 4 d.png
-         finished
-         left-out 3
-         planned 1
-         kept 0
-         discards 3
-         list !b.png=2 d.png=4
-         left-out 1
-         list b.png=5 d.png=4
-         > fetch 5, replace 5 b.png image 2
-         left-out 0"
-    }
-
     fn r8_an_image_that_is_selected_later_is_fetched() {
         "folder
          list !a.png=1
