@@ -104,12 +104,42 @@ fn error_of_all_servers_names_each_with_its_cause() {
             Error::Protocol(jtp_core::client::ClientError::Peer(PeerError::Wire { .. }))
         ));
         assert!(error.is_transient(), "one was not reached");
+        assert!(!error.is_refused() && !error.is_rate_limited());
         let text = error.to_string();
         let second = format!("; {refused}: cannot connect to {refused}: ");
         assert!(
             text.starts_with(&format!("{violates}: ")) && text.contains(&second),
             "{text}"
         );
+    });
+}
+
+#[test]
+fn clients_of_one_builder_follow_the_one_that_has_gone_on() {
+    smol::block_on(async {
+        let limited = error(ErrorCode::RateLimited);
+        let (first, _a) = answering(vec![list(1, &["a.png"]), limited]).await;
+        let (second, _b) = answering(vec![list(1, &["b.png"]), list(1, &["c.png"])]).await;
+        let builder = Client::builder(&first).replica(Client::builder(&second));
+        let (mut one, mut other) = (builder.clone().build(), builder.build());
+        assert_eq!(names(&one.list().await.unwrap()), ["a.png"]);
+        assert!(!one.is_left_behind());
+        assert_eq!(names(&other.list().await.unwrap()), ["b.png"]);
+        assert!(one.is_left_behind() && !other.is_left_behind());
+        one.follow();
+        assert!(!one.is_left_behind());
+        assert_eq!(names(&one.list().await.unwrap()), ["c.png"]);
+    });
+}
+
+#[test]
+fn s15_a_client_that_all_servers_limit_is_refused_by_its_rate() {
+    smol::block_on(async {
+        let (first, _a) = answering(vec![error(ErrorCode::RateLimited)]).await;
+        let (second, _b) = answering(vec![error(ErrorCode::RateLimited)]).await;
+        let builder = Client::builder(&first).replica(Client::builder(&second));
+        let error = builder.retries(0).build().list().await.unwrap_err();
+        assert!(error.is_refused() && error.is_rate_limited(), "{error:?}");
     });
 }
 
