@@ -232,6 +232,8 @@ async fn images_that_are_dropped_between_two_polls() -> Result {
             let mut images = client.list_and_get();
             while let Some(mut image) = images.next().await? {
                 while image.chunk().await?.is_some() {}
+                let verified = image.verified().ok_or("not verified")?;
+                assert_eq!(verified.id(), image.image().id);
             }
             Result::<()>::Ok(())
         });
@@ -407,6 +409,7 @@ async fn chunk_of_an_image_that_is_lost() -> Result {
     written?;
     let mut image = next?.ok_or("no image")?;
     assert_eq!(complete!(image.chunk())?.ok_or("no bytes")?, [7; 10]);
+    assert_eq!(image.received(), 10);
     for _ in 0..3 {
         assert!(drop_at(0, image.chunk()).await.is_none());
     }
@@ -415,6 +418,7 @@ async fn chunk_of_an_image_that_is_lost() -> Result {
         complete!(image.chunk()),
         Err(ImageError::Fatal(_))
     ));
+    assert_eq!(image.received(), 10);
     assert!(matches!(images.next().await, Err(Error::Failed)));
     Ok(())
 }
