@@ -95,10 +95,6 @@ impl Parker {
     pub(crate) fn writes(&self) -> usize {
         self.writes.load(Ordering::SeqCst)
     }
-
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == PARKED
-    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use futures_lite::future::or;
 use jtp_async_std::smol::Client as SmolClient;
 use jtp_async_std::smol::Server as SmolServer;
 use jtp_async_std::store::MemoryStore;
 use jtp_async_std::{Client as AsyncStdClient, Server as AsyncStdServer};
 use jtp_core::ImageId;
 use jtp_driver::{ClientBuilder, Runtime};
+use smol::future::or;
 
-type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+use crate::Result;
 
 async fn list_and_fetch<R: Runtime>(client: ClientBuilder<R>, id: ImageId) -> Result {
     let mut client = client.build();

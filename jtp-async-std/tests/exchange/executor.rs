@@ -8,7 +8,7 @@ use jtp_async_std::store::MemoryStore;
 use smol::Executor;
 use smol::net::TcpListener;
 
-type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+use crate::Result;
 
 #[test]
 fn connections_run_on_the_executor_that_the_server_was_given() -> Result {

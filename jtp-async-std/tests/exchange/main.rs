@@ -1,12 +1,12 @@
-//! The same tests on async-std and on smol, and both in one program.
+//! What is smol's: its sockets, timers, TLS and executors, and both runtimes in one program. What all adapters do alike is
+//! in the behaviour suite of `tests/`, on async-std.
+#![cfg(feature = "smol")]
 
-#[cfg(feature = "smol")]
-mod executor;
 #[cfg(feature = "async-std")]
-mod on_async_std;
-#[cfg(feature = "smol")]
-mod on_smol;
-mod stream;
-
-#[cfg(all(feature = "async-std", feature = "smol"))]
 mod both;
+mod executor;
+mod sockets;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod tls;
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;

@@ -72,26 +72,6 @@ fn registrations() -> (usize, usize) {
 }
 
 #[test]
-fn a_wake_from_another_thread_ends_poll() {
-    let flag = Arc::new(Flag::default());
-    let parker = PARKER.with(Arc::clone);
-    let setter = thread::spawn({
-        let flag = Arc::clone(&flag);
-        move || {
-            while !parker.is_waiting() {
-                thread::yield_now();
-            }
-            thread::sleep(Duration::from_millis(20));
-            flag.set();
-        }
-    });
-    let begun = Instant::now();
-    run(flag.wait());
-    assert!(begun.elapsed() < LIMIT / 2);
-    setter.join().unwrap();
-}
-
-#[test]
 fn no_message_of_a_channel_with_many_senders_is_lost() {
     const SENDERS: usize = 8;
     const MESSAGES: usize = 5000;

@@ -42,22 +42,6 @@ fn stalled_server(answer: Vec<u8>) -> Result<StalledServer> {
     })
 }
 
-impl StalledServer {
-    fn client(&self) -> ClientBuilder {
-        Client::builder(&self.address)
-    }
-
-    /// Cancels soon after the client waits. The thread returns the time of the cancellation.
-    fn cancel(self, handle: CancelHandle) -> (JoinHandle<Instant>, JoinHandle<()>) {
-        let stalled = self.stalled;
-        let cancelled = thread::spawn(move || {
-            stalled.recv().unwrap();
-            cancel_soon(handle).join().unwrap()
-        });
-        (cancelled, self.thread)
-    }
-}
-
 /// Cancels after a short while. The thread returns the time of the cancellation.
 fn cancel_soon(handle: CancelHandle) -> JoinHandle<Instant> {
     thread::spawn(move || {
@@ -96,15 +80,49 @@ fn assert_stays_cancelled(client: &mut Client, server: JoinHandle<()>) {
     assert!(begun.elapsed() < PROMPT);
 }
 
-#[test]
-fn list_from_a_silent_server() -> Result {
-    let server = stalled_server(Vec::new())?;
-    let mut client = server.client().build();
-    let (cancelled, server) = server.cancel(client.cancel_handle());
-    assert_cancelled(client.list());
+/// A client of a server that sends `answer` and is then silent. It is cancelled soon after it waits: `wait` returns at once.
+fn cancel_while(
+    answer: &[u8],
+    build: impl FnOnce(ClientBuilder) -> Result<Client>,
+    wait: impl FnOnce(&mut Client) -> Result,
+) -> Result {
+    let server = stalled_server(answer.to_vec())?;
+    let mut client = build(Client::builder(&server.address))?;
+    let (handle, stalled) = (client.cancel_handle(), server.stalled);
+    let cancelled = thread::spawn(move || {
+        stalled.recv().unwrap();
+        cancel_soon(handle).join().unwrap()
+    });
+    wait(&mut client)?;
     assert_prompt(cancelled);
-    assert_stays_cancelled(&mut client, server);
+    assert_stays_cancelled(&mut client, server.thread);
     Ok(())
+}
+
+fn build(builder: ClientBuilder) -> Result<Client> {
+    Ok(builder.build())
+}
+
+fn list(client: &mut Client) -> Result {
+    assert_cancelled(client.list());
+    Ok(())
+}
+
+#[test]
+fn list_from_a_silent_server_also_over_a_stream_of_the_callers() -> Result {
+    cancel_while(b"", build, list)?;
+    let over_a_stream = |builder: ClientBuilder| {
+        let address = builder.build().address().ok_or("no address")?.to_owned();
+        let stream = TcpStream::connect(address)?;
+        let (reader, writer) = (stream.try_clone()?, stream.try_clone()?);
+        Ok(Client::from_stream(
+            reader,
+            writer,
+            stream,
+            ClientConfig::new(),
+        )?)
+    };
+    cancel_while(b"", over_a_stream, list)
 }
 
 #[test]
@@ -115,60 +133,47 @@ fn a_tls_handshake_with_a_silent_server() -> Result {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    let server = stalled_server(Vec::new())?;
-    let mut client = server
-        .client()
-        .tls(config, ServerName::try_from("localhost")?)
-        .connect_timeout(None)
-        .build();
-    let (cancelled, server) = server.cancel(client.cancel_handle());
-    assert_cancelled(client.connect());
-    assert_prompt(cancelled);
-    assert_stays_cancelled(&mut client, server);
-    Ok(())
+    let localhost = ServerName::try_from("localhost")?;
+    let build = |builder: ClientBuilder| {
+        let builder = builder.tls(config, localhost).connect_timeout(None);
+        Ok(builder.build())
+    };
+    cancel_while(b"", build, |client| {
+        assert_cancelled(client.connect());
+        Ok(())
+    })
 }
 
 #[test]
 fn a_body_that_stalls() -> Result {
     // One image of 100 bytes, of which 10 arrive.
     let head = [&b"JTPG\x01\x00\x64"[..], &[0; 8], &[7; 10]].concat();
-    let server = stalled_server(head)?;
-    let mut client = server.client().build();
-    let (cancelled, server) = server.cancel(client.cancel_handle());
-    let mut images = client.list_and_get();
-    let mut image = images.next()?.ok_or("no image")?;
-    let error = loop {
-        match image.chunk() {
-            Ok(Some(chunk)) => assert!(chunk.len() <= 10),
-            Ok(None) => panic!("the image is complete"),
-            Err(error) => break error,
-        }
-    };
-    assert!(
-        matches!(error, ImageError::Fatal(Error::Cancelled)),
-        "{error:?}"
-    );
-    assert_prompt(cancelled);
-    assert_cancelled(images.next());
-    drop(images);
-    assert_stays_cancelled(&mut client, server);
-    Ok(())
+    cancel_while(&head, build, |client| {
+        let mut images = client.list_and_get();
+        let mut image = images.next()?.ok_or("no image")?;
+        let error = loop {
+            match image.chunk() {
+                Ok(Some(chunk)) => assert!(chunk.len() <= 10),
+                Ok(None) => panic!("the image is complete"),
+                Err(error) => break error,
+            }
+        };
+        let is_cancelled = matches!(error, ImageError::Fatal(Error::Cancelled));
+        assert!(is_cancelled, "{error:?}");
+        assert_cancelled(images.next());
+        Ok(())
+    })
 }
 
 #[test]
 fn a_watch_without_new_images() -> Result {
-    let server = stalled_server(b"JTPL\x00".to_vec())?;
-    let mut client = server.client().build();
-    let handle = client.cancel_handle();
-    let (_, mut watch) = client.list_and_watch()?;
-    assert_eq!(watch.next_timeout(Duration::from_millis(1))?, None);
-    let (cancelled, server) = server.cancel(handle);
-    assert_cancelled(watch.next());
-    assert_prompt(cancelled);
-    assert_cancelled(watch.next_timeout(Duration::from_secs(60)));
-    assert_cancelled(watch.cancel());
-    assert_stays_cancelled(&mut client, server);
-    Ok(())
+    cancel_while(b"JTPL\x00", build, |client| {
+        let (_, mut watch) = client.list_and_watch()?;
+        assert_cancelled(watch.next());
+        assert_cancelled(watch.next_timeout(Duration::from_secs(60)));
+        assert_cancelled(watch.cancel());
+        Ok(())
+    })
 }
 
 /// A listener whose queue is full: further connections are neither accepted nor refused.
@@ -217,22 +222,9 @@ fn a_pause_between_retries() -> Result {
 }
 
 #[test]
-fn a_stream_of_the_callers() -> Result {
-    let server = stalled_server(Vec::new())?;
-    let stream = TcpStream::connect(&server.address)?;
-    let (reader, writer) = (stream.try_clone()?, stream.try_clone()?);
-    let mut client = Client::from_stream(reader, writer, stream, ClientConfig::new())?;
-    let (cancelled, server) = server.cancel(client.cancel_handle());
-    assert_cancelled(client.list());
-    assert_prompt(cancelled);
-    assert_stays_cancelled(&mut client, server);
-    Ok(())
-}
-
-#[test]
 fn between_calls_the_connection_is_closed_at_once() -> Result {
     let server = stalled_server(b"JTPL\x00".to_vec())?;
-    let mut client = server.client().build();
+    let mut client = Client::builder(&server.address).build();
     assert!(client.list()?.is_empty());
     let handle = client.cancel_handle();
     assert!(!handle.is_cancelled());

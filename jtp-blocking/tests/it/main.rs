@@ -3,8 +3,6 @@
 
 mod cancel;
 mod client;
-mod memory;
-mod pressure;
 mod server;
 
 use std::net::TcpListener;

@@ -1,8 +1,9 @@
-//! What the server offers beside `serve`, and request handlers that block.
+//! What the server offers beside `serve`, request handlers that block, and many watchers.
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use jtp_blocking::runtime::Threads;
 use jtp_blocking::store::MemoryStore;
@@ -10,16 +11,6 @@ use jtp_blocking::{Client, Request, Server};
 use jtp_core::server::CloseReason;
 
 use crate::{Result, RunningServer, store};
-
-#[test]
-fn s16_shutdown_ends_serve_and_waits_for_it() -> Result {
-    let server = Server::builder(store(3)).build();
-    let running = RunningServer::start(server.clone());
-    assert_eq!(running.client().build().list()?.len(), 3);
-    server.shutdown();
-    running.thread.join().unwrap();
-    Ok(())
-}
 
 #[test]
 fn s16_shutdown_lets_serve_finish_a_response_under_way() -> Result {
@@ -33,7 +24,7 @@ fn s16_shutdown_lets_serve_finish_a_response_under_way() -> Result {
     let mut image = images.next()?.ok_or("no image")?;
     assert!(image.chunk()?.is_some());
     let ending = thread::spawn(move || server.shutdown());
-    thread::sleep(std::time::Duration::from_millis(100));
+    thread::sleep(Duration::from_millis(100));
     assert!(!ending.is_finished() && !running.thread.is_finished());
     while image.chunk()?.is_some() {}
     assert!(images.next()?.is_none());
@@ -92,41 +83,6 @@ fn a_request_handler_may_use_a_client() -> Result {
 }
 
 #[test]
-fn t1_a_request_handler_sees_the_server_name_that_the_client_requested() -> Result {
-    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-    let made = rcgen::generate_simple_self_signed(vec!["gallery.example".to_owned()])?;
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server_config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())?;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone())?;
-    let client_config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-
-    let server = Server::builder(store(1))
-        .tls(server_config)
-        .on_request(|request: Request| async move {
-            let tls = request.peer().tls.as_ref().unwrap();
-            assert_eq!(tls.server_name.as_deref(), Some("gallery.example"));
-            assert!(tls.certificates.is_empty());
-            request.accept()
-        })
-        .build();
-    let running = RunningServer::start(server);
-    let name = ServerName::try_from("gallery.example")?;
-    let mut client = running.client().tls(client_config, name).build();
-    assert_eq!(client.list()?.len(), 1);
-    client.close();
-    running.stop();
-    Ok(())
-}
-
-#[test]
 fn a_server_serves_again_after_a_shutdown() -> Result {
     let server = Server::builder(store(3)).build();
     for _ in 0..2 {
@@ -134,5 +90,28 @@ fn a_server_serves_again_after_a_shutdown() -> Result {
         assert_eq!(running.client().build().list()?.len(), 3);
         running.stop();
     }
+    Ok(())
+}
+
+#[test]
+fn n1_many_watchers_are_notified_of_each_change_once() -> Result {
+    let store = store(1);
+    let running = RunningServer::start(Server::builder(Arc::clone(&store)).build());
+    let mut clients: Vec<Client> = (0..20).map(|_| running.client().build()).collect();
+    let mut watches = Vec::new();
+    for client in &mut clients {
+        watches.push(client.list_and_watch()?.1);
+    }
+    for n in 0..20 {
+        let id = store.insert(&format!("new{n}.gif"), vec![n; 100])?;
+        for watch in &mut watches {
+            assert_eq!(watch.next()?.id, id);
+        }
+    }
+    let no_event = watches[0].next_timeout(Duration::from_millis(1))?;
+    assert_eq!(no_event, None);
+    drop(watches);
+    drop(clients);
+    running.stop();
     Ok(())
 }

@@ -278,3 +278,57 @@ pub enum ImageError {
     #[error(transparent)]
     Fatal(Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use jtp_core::client::{Location, ServerError};
+
+    use super::*;
+
+    fn report(code: ErrorCode, message: &str) -> ClientError {
+        ClientError::Server(ServerError::new(code, message))
+    }
+
+    fn header(header: [u8; 4]) -> ClientError {
+        ClientError::Peer(PeerError::Wire {
+            error: WireError::UnknownHeader(header),
+            location: Location::Header,
+        })
+    }
+
+    #[test]
+    fn t2_t7_errors_of_a_server_that_wants_tls_or_another_key_say_so() {
+        use ErrorCode::{InvalidRequest, ServerError, UnsupportedFeature};
+        for (error, plain, tls) in [
+            (report(UnsupportedFeature, TLS_REQUIRED), "Tls", "Proto"),
+            (header([0x15, 3, 3, 0]), "Tls", "Proto"),
+            (header(*b"HTTP"), "Proto", "Proto"),
+            (report(UnsupportedFeature, "no"), "Proto", "Proto"),
+            (report(ServerError, TLS_REQUIRED), "Proto", "Proto"),
+            (report(InvalidRequest, NOT_ADMITTED), "Proto", "NotAdm"),
+            (report(InvalidRequest, "no"), "Proto", "Proto"),
+            (report(ServerError, NOT_ADMITTED), "Proto", "Proto"),
+        ] {
+            for (is_tls, expected) in [(false, plain), (true, tls)] {
+                let found = Error::from_protocol(error.clone(), "a", is_tls);
+                assert!(format!("{found:?}").starts_with(expected), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn r6_the_end_of_a_connection_is_told_from_other_errors() {
+        let io = |kind: io::ErrorKind| Error::Io(kind.into());
+        for (error, expected) in [
+            (Error::Protocol(ClientError::EarlyEof), true),
+            (Error::Protocol(ClientError::TimedOut), false),
+            (io(io::ErrorKind::ConnectionReset), true),
+            (io(io::ErrorKind::TimedOut), false),
+            (io(io::ErrorKind::BrokenPipe).refused(), true),
+            (io(io::ErrorKind::TimedOut).refused(), false),
+            (Error::Failed, false),
+        ] {
+            assert_eq!(error.is_end(), expected, "{error:?}");
+        }
+    }
+}

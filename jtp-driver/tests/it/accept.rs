@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use jtp_async_std::smol::Smol;
 use jtp_driver::store::MemoryStore;
-use jtp_driver::{BoxFuture, Runtime, Server, SockRef, Socket, Transport};
+use jtp_driver::{BoxFuture, Runtime, Server};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
@@ -22,12 +23,15 @@ thread_local! {
     static ACCEPTS: Cell<usize> = const { Cell::new(0) };
 }
 
+type Tcp = <Smol as Runtime>::Socket;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Simulated;
 
 impl Runtime for Simulated {
     type Sleep = Sleep;
-    type Socket = Never;
+    /// No connection ever comes.
+    type Socket = Tcp;
     type Listener = ();
 
     fn now(&self) -> Instant {
@@ -42,7 +46,7 @@ impl Runtime for Simulated {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    async fn accept(&self, (): &()) -> io::Result<(Never, SocketAddr)> {
+    async fn accept(&self, (): &()) -> io::Result<(Tcp, SocketAddr)> {
         ACCEPTS.set(ACCEPTS.get() + 1);
         Err(io::Error::other("no file descriptors"))
     }
@@ -51,7 +55,7 @@ impl Runtime for Simulated {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    async fn connect(&self, _: SocketAddr) -> io::Result<Never> {
+    async fn connect(&self, _: SocketAddr) -> io::Result<Tcp> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -85,41 +89,6 @@ fn simulate<T>(future: impl Future<Output = T>) -> T {
             return done;
         }
         NOW.set(NEXT.take().expect("it waits for a time"));
-    }
-}
-
-/// No connection ever comes.
-enum Never {}
-
-impl Transport for Never {
-    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-        match *self {}
-    }
-
-    fn poll_write_vectored(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match *self {}
-    }
-
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match *self {}
-    }
-
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match *self {}
-    }
-}
-
-impl Socket for Never {
-    fn options(&self) -> SockRef<'_> {
-        match *self {}
-    }
-
-    async fn peek(&self, _: &mut [u8]) -> io::Result<usize> {
-        match *self {}
     }
 }
 

@@ -7,41 +7,19 @@ use jtp_core::client::{ClientConfig, ClientError, HaveSet};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{ImageId, Misuse};
 use jtp_driver::{Error, Runtime};
-use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::net::{TcpListener, TcpStream};
+use smol::io::AsyncReadExt;
+use smol::net::TcpListener;
 
-use crate::support::{self, error, list, named, names};
+use crate::support::{self, Script, error, list, named, names, scripted};
 
 const LIST: [u8; 2] = [1, 1];
 const WATCH: [u8; 2] = [4, 0];
 const LIST_AND_GET: [u8; 2] = [5, 0];
 
-/// What a scripted server does on one connection: each request that it expects, and its answer.
-type Script = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// A server that plays one script on each connection, then closes it. It sends the number of accepted connections.
-async fn scripted(scripts: Vec<Script>) -> (String, smol::Task<usize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let task = smol::spawn(async move {
-        let mut accepted = 0;
-        for script in scripts {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            accepted += 1;
-            play(&mut stream, script).await;
-        }
-        accepted
-    });
-    (address, task)
-}
-
-async fn play(stream: &mut TcpStream, script: Script) {
-    for (expected, answer) in script {
-        let mut request = vec![0; expected.len()];
-        stream.read_exact(&mut request).await.unwrap();
-        assert_eq!(request, expected);
-        stream.write_all(&answer).await.unwrap();
-    }
+/// A client that tries once, and its scripted server.
+async fn client_of(scripts: Vec<Script>) -> (Client, smol::Task<usize>) {
+    let (address, server) = scripted(scripts).await;
+    (support::client(&address), server)
 }
 
 #[test]
@@ -51,8 +29,7 @@ fn entries_are_returned_one_at_a_time_over_one_connection() {
             (LIST.into(), list(2, &["a.png", "b.png"])),
             (LIST.into(), list(0, &[])),
         ];
-        let (address, server) = scripted(vec![script]).await;
-        let mut client = support::client(&address);
+        let (mut client, server) = client_of(vec![script]).await;
         let mut entries = client.entries();
         assert_eq!((entries.announced(), entries.received()), (None, 0));
         assert_eq!(entries.next().await.unwrap().unwrap().name, "a.png");
@@ -136,8 +113,7 @@ fn n5_entries_are_followed_by_a_watch_that_was_requested_in_the_same_write() {
         // The events come with the catalog, before the client looks for them.
         let answer = [list(1, &["a.png"]), event("b.png"), event("c.png")].concat();
         let script = vec![([LIST, WATCH].concat(), answer)];
-        let (address, _server) = scripted(vec![script]).await;
-        let mut client = support::client(&address);
+        let (mut client, _server) = client_of(vec![script]).await;
         let mut entries = client.entries_and_watch();
         let mut got = Vec::new();
         while let Some(entry) = entries.next().await.unwrap() {
@@ -156,8 +132,7 @@ fn entries_become_a_watch_only_after_the_last_one_and_if_it_was_requested() {
     smol::block_on(async {
         let both = vec![([LIST, WATCH].concat(), list(1, &["a.png"]))];
         let one = vec![(LIST.into(), list(1, &["a.png"]))];
-        let (address, _server) = scripted(vec![both, one]).await;
-        let mut client = support::client(&address);
+        let (mut client, _server) = client_of(vec![both, one]).await;
         let not_watching = |result: Result<jtp_driver::Watch<'_, Smol>, Error>| {
             matches!(result, Err(Error::Misuse(Misuse::NotWatching)))
         };
@@ -220,8 +195,8 @@ fn another_request_than_that_for_all_images_abandons_them() {
 #[test]
 fn a_connection_that_is_closed_without_an_answer_is_refused() {
     smol::block_on(async {
-        let (address, _server) = scripted(vec![vec![(LIST.into(), vec![])]]).await;
-        let error = support::client(&address).list().await.unwrap_err();
+        let (mut client, _server) = client_of(vec![vec![(LIST.into(), vec![])]]).await;
+        let error = client.list().await.unwrap_err();
         assert!(error.is_refused() && error.is_transient(), "{error:?}");
         assert!(!error.is_rate_limited());
         assert_eq!(
@@ -243,8 +218,7 @@ fn a_connection_that_is_closed_without_an_answer_is_refused() {
 
         // Images, too.
         let batch = vec![(vec![2, 1, 0], vec![])];
-        let (address, _server) = scripted(vec![batch]).await;
-        let mut client = support::client(&address);
+        let (mut client, _server) = client_of(vec![batch]).await;
         let error = client.batch(HaveSet::default()).next().await.unwrap_err();
         assert!(error.is_refused(), "{error:?}");
     });
@@ -254,13 +228,12 @@ fn a_connection_that_is_closed_without_an_answer_is_refused() {
 fn s15_a_connection_is_refused_by_rate_limited_only_as_its_first_answer() {
     smol::block_on(async {
         let limited = error(ErrorCode::RateLimited);
-        let (address, _server) = scripted(vec![vec![(LIST.into(), limited.clone())]]).await;
-        let error = support::client(&address).list().await.unwrap_err();
+        let (mut client, _server) = client_of(vec![vec![(LIST.into(), limited.clone())]]).await;
+        let error = client.list().await.unwrap_err();
         assert!(error.is_refused() && error.is_rate_limited(), "{error:?}");
 
         let script = vec![(LIST.into(), list(0, &[])), (LIST.into(), limited)];
-        let (address, _server) = scripted(vec![script]).await;
-        let mut client = support::client(&address);
+        let (mut client, _server) = client_of(vec![script]).await;
         client.list().await.unwrap();
         let error = client.list().await.unwrap_err();
         assert!(!error.is_refused() && error.is_rate_limited(), "{error:?}");

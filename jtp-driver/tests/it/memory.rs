@@ -133,25 +133,17 @@ fn s6_s9_a_compressing_store_lists_the_variant_that_is_sent() {
     assert_eq!(sent, compressed);
     assert_eq!(variant.len(), compressed.length as usize);
     assert_eq!(zstd::decode_all(&variant[..]).unwrap(), raw);
+    // Its raw bytes are kept.
+    let uncompressed = Image::new(id, Flags::new(FileType::Bmp, false), 50_000);
+    let expected = (uncompressed, raw.clone().into());
+    assert_eq!(open(&store, uncompressed).unwrap(), expected);
+    let opened = smol::block_on(Arc::clone(&store).open_raw(id, 0)).unwrap();
+    assert_eq!(
+        (opened.image(), opened.first()),
+        (uncompressed, &expected.1)
+    );
     assert!(!image(&store, png).flags.is_compressed());
     assert!(!image(&store, empty).flags.is_compressed());
-}
-
-#[test]
-#[cfg(feature = "zstd")]
-fn the_raw_bytes_of_a_compressed_image_are_kept() {
-    let store = Arc::new(MemoryStore::compressing(Threshold::default()));
-    let raw = vec![7; 50_000];
-    let id = store.insert("a.bmp", raw.clone()).unwrap();
-    assert!(image(&store, id).flags.is_compressed());
-    let raw_image = Image::new(id, Flags::new(FileType::Bmp, false), 50_000);
-    assert_eq!(
-        open(&store, raw_image).unwrap(),
-        (raw_image, raw.clone().into())
-    );
-    let open = smol::block_on(Arc::clone(&store).open_raw(id, 0)).unwrap();
-    assert_eq!(open.image(), raw_image);
-    assert_eq!(open.first(), &raw);
 }
 
 #[test]

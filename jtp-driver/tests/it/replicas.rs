@@ -5,24 +5,13 @@ use jtp_core::ImageId;
 use jtp_core::client::PeerError;
 use jtp_core::wire::response::ErrorCode;
 use jtp_driver::{Error, ImageError, ReplicaError};
-use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::net::TcpListener;
 
-use crate::support::{error, list, names};
+use crate::support::{error, list, names, scripted};
 
 /// A server that sends one of these answers to the first bytes of each connection, then closes it.
-async fn answering(answers: Vec<Vec<u8>>) -> (String, smol::Task<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let task = smol::spawn(async move {
-        for answer in answers {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 1024];
-            let _ = stream.read(&mut request).await.unwrap();
-            stream.write_all(&answer).await.unwrap();
-        }
-    });
-    (address, task)
+async fn answering(answers: Vec<Vec<u8>>) -> (String, smol::Task<usize>) {
+    let script = |answer| vec![(Vec::new(), answer)];
+    scripted(answers.into_iter().map(script).collect()).await
 }
 
 /// A `DATA` response that ends after `sent` bytes of the last image.
@@ -70,16 +59,10 @@ fn images_that_have_arrived_are_not_requested_from_the_next_server() {
         let images: [&[u8]; 3] = [b"first image", b"second image", b"third image"];
         let ids = images.map(ImageId::of);
         let (first, _a) = answering(vec![data(&images[..2], 3)]).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let second = listener.local_addr().unwrap().to_string();
-        let served = smol::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = vec![0; 3 + 2 * 8];
-            stream.read_exact(&mut request).await.unwrap();
-            let rest = data(&images[1..], images[2].len());
-            stream.write_all(&rest).await.unwrap();
-            request
-        });
+        let missing = [ids[1].to_be_bytes(), ids[2].to_be_bytes()].concat();
+        let request = [vec![0, 1, 2], missing].concat();
+        let answer = data(&images[1..], images[2].len());
+        let (second, served) = scripted(vec![vec![(request, answer)]]).await;
         let mut client = Client::builder(&first)
             .replica(Client::builder(&second))
             .retries(0)
@@ -97,9 +80,7 @@ fn images_that_have_arrived_are_not_requested_from_the_next_server() {
         assert_eq!(arrived, images);
         assert_eq!(interrupted.len(), 1);
         assert_eq!(interrupted[0].address(), first);
-        let request = served.await;
-        assert_eq!(request[3..11], ids[1].to_be_bytes());
-        assert_eq!(request[11..], ids[2].to_be_bytes());
+        assert_eq!(served.await, 1);
     });
 }
 
@@ -123,12 +104,42 @@ fn error_of_all_servers_names_each_with_its_cause() {
             Error::Protocol(jtp_core::client::ClientError::Peer(PeerError::Wire { .. }))
         ));
         assert!(error.is_transient(), "one was not reached");
+        assert!(!error.is_refused() && !error.is_rate_limited());
         let text = error.to_string();
         let second = format!("; {refused}: cannot connect to {refused}: ");
         assert!(
             text.starts_with(&format!("{violates}: ")) && text.contains(&second),
             "{text}"
         );
+    });
+}
+
+#[test]
+fn clients_of_one_builder_follow_the_one_that_has_gone_on() {
+    smol::block_on(async {
+        let limited = error(ErrorCode::RateLimited);
+        let (first, _a) = answering(vec![list(1, &["a.png"]), limited]).await;
+        let (second, _b) = answering(vec![list(1, &["b.png"]), list(1, &["c.png"])]).await;
+        let builder = Client::builder(&first).replica(Client::builder(&second));
+        let (mut one, mut other) = (builder.clone().build(), builder.build());
+        assert_eq!(names(&one.list().await.unwrap()), ["a.png"]);
+        assert!(!one.is_left_behind());
+        assert_eq!(names(&other.list().await.unwrap()), ["b.png"]);
+        assert!(one.is_left_behind() && !other.is_left_behind());
+        one.follow();
+        assert!(!one.is_left_behind());
+        assert_eq!(names(&one.list().await.unwrap()), ["c.png"]);
+    });
+}
+
+#[test]
+fn s15_a_client_that_all_servers_limit_is_refused_by_its_rate() {
+    smol::block_on(async {
+        let (first, _a) = answering(vec![error(ErrorCode::RateLimited)]).await;
+        let (second, _b) = answering(vec![error(ErrorCode::RateLimited)]).await;
+        let builder = Client::builder(&first).replica(Client::builder(&second));
+        let error = builder.retries(0).build().list().await.unwrap_err();
+        assert!(error.is_refused() && error.is_rate_limited(), "{error:?}");
     });
 }
 

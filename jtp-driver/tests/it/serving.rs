@@ -1,24 +1,18 @@
 //! What an application sees and decides: requests, counters, shutdown, connections of its own.
 
 use std::future::pending;
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jtp_async_std::smol::{Client, Server};
 use jtp_core::client::{ClientConfig, ClientError};
-use jtp_core::server::{CloseReason, ServerConfig};
+use jtp_core::server::ServerConfig;
 use jtp_core::wire::request::RequestKind;
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{ImageId, Misuse};
+use jtp_driver::Error;
 use jtp_driver::server::{ConnectionEnd, Observer, Peer, RequestSummary};
-use jtp_driver::store::ImageStore;
-use jtp_driver::{Error, ImageError};
 use smol::Timer;
-use smol::io::{AsyncRead, AsyncWrite};
-use smol::net::TcpListener;
 
 use crate::support::{client, fetch_all, memory, socket_pair, start};
 
@@ -117,76 +111,49 @@ impl Observer for Log {
 
     fn request_completed(&self, _: &Peer, request: &RequestSummary<'_>) {
         let completed = request.completed;
-        let line = format!(
-            "{} {} {} {}",
-            request.head.kind.name(),
-            completed.outcome.as_str(),
-            completed.images,
-            completed.body_bytes
-        );
+        let (kind, outcome) = (request.head.kind.name(), completed.outcome.as_str());
+        let (images, bytes, ids) = (completed.images, completed.body_bytes, &completed.ids);
+        let line = format!("{kind} {outcome} {images} {bytes} {ids:?}");
         self.0.lock().unwrap().push(line);
     }
 }
 
 #[test]
-fn an_observer_sees_connections_and_requests_and_they_are_counted() {
+fn an_observer_sees_connections_and_requests_with_their_ids_and_they_are_counted() {
     smol::block_on(async {
         let log = Arc::new(Log::default());
         let server = Server::builder(memory(&[b"one", b"three"]))
+            .config(ServerConfig::new().with_record_ids(true))
             .observer(Arc::clone(&log) as Arc<dyn Observer>)
             .build();
         let address = start(&server).await;
         let mut client = client(&address);
         client.list().await.unwrap();
         fetch_all(&mut client).await.unwrap();
-        assert_eq!(server.counters().connections_open, 1);
-        client.close().await;
-        server.shutdown().await;
-        let lines = log.0.lock().unwrap().clone();
-        assert_eq!(lines[0], "opened");
-        assert!(lines[1].starts_with("LIST answered 0 0"), "{lines:?}");
-        assert!(
-            lines[2].starts_with("LIST_AND_GET answered 2 8"),
-            "{lines:?}"
-        );
-        assert!(lines[3].starts_with("closed "), "{lines:?}");
-        let counters = server.counters();
-        assert_eq!((counters.images_sent, counters.body_bytes_sent), (2, 8));
-        assert_eq!(counters.connections_open, 0);
-        assert_eq!(counters.connections_accepted, 1);
-        assert_eq!(counters.requests[&("LIST", "answered")], 1);
-    });
-}
-
-/// Keeps the IDs of requests.
-#[derive(Debug, Default)]
-struct RequestedIds(Mutex<Vec<Vec<ImageId>>>);
-
-impl Observer for RequestedIds {
-    fn request_completed(&self, _: &Peer, request: &RequestSummary<'_>) {
-        self.0.lock().unwrap().push(request.completed.ids.clone());
-    }
-}
-
-#[test]
-fn an_observer_sees_the_ids_of_a_request_if_the_server_records_them() {
-    smol::block_on(async {
-        let requested = Arc::new(RequestedIds::default());
-        let server = Server::builder(memory(&[b"one", b"three"]))
-            .config(ServerConfig::new().with_record_ids(true))
-            .observer(Arc::clone(&requested) as Arc<dyn Observer>)
-            .build();
-        let address = start(&server).await;
-        let mut client = client(&address);
         let ids = [ImageId::of(b"three"), ImageId(7)];
         let mut images = client.get(ids);
         while let Some(image) = images.next().await.unwrap() {
             assert_eq!(image.bytes(9).await.unwrap(), b"three");
         }
         assert_eq!(images.absent(), [ImageId(7)]);
+        assert_eq!(server.counters().connections_open, 1);
         client.close().await;
         server.shutdown().await;
-        assert_eq!(*requested.0.lock().unwrap(), [ids.to_vec()]);
+        let lines = log.0.lock().unwrap().clone();
+        let get = format!("GET_BY_ID answered 1 5 {ids:?}");
+        let expected = [
+            "opened",
+            "LIST answered 0 0 []",
+            "LIST_AND_GET answered 2 8 []",
+            &get,
+        ];
+        assert_eq!(lines[..4], expected);
+        assert!(lines[4].starts_with("closed "), "{lines:?}");
+        let counters = server.counters();
+        assert_eq!((counters.images_sent, counters.body_bytes_sent), (3, 13));
+        assert_eq!(counters.connections_open, 0);
+        assert_eq!(counters.connections_accepted, 1);
+        assert_eq!(counters.requests[&("LIST", "answered")], 1);
     });
 }
 
@@ -214,8 +181,8 @@ fn an_observer_sees_the_end_of_connections_whose_future_is_dropped() {
             lines,
             [
                 "opened",
-                "LIST answered 0 0",
-                "WATCH aborted 0 0",
+                "LIST answered 0 0 []",
+                "WATCH aborted 0 0 []",
                 "closed dropped"
             ]
         );
@@ -226,124 +193,13 @@ fn an_observer_sees_the_end_of_connections_whose_future_is_dropped() {
 }
 
 #[test]
-fn s16_shutdown_ends_connections_without_a_serve_under_way() {
-    smol::block_on(async {
-        let server = Server::builder(memory(&[b"ours"])).build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        // An accept loop of the application's own.
-        let accepting = {
-            let server = server.clone();
-            smol::spawn(async move {
-                let (stream, address) = listener.accept().await.unwrap();
-                server.serve_tcp(stream, address).await
-            })
-        };
-        let mut client = client(&address);
-        assert_eq!(client.list().await.unwrap().len(), 1);
-        server.shutdown().await;
-        let ended = accepting.await.unwrap();
-        assert_eq!(ended, Some(CloseReason::Shutdown));
-    });
-}
-
-/// A peer that makes requests without end, and takes every answer at once.
-struct Greedy;
-
-impl AsyncRead for Greedy {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        for pair in buf.chunks_mut(2) {
-            pair.fill(1); // LIST, keep-alive
-        }
-        Poll::Ready(Ok(buf.len()))
-    }
-}
-
-impl AsyncWrite for Greedy {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-#[test]
-fn a_connection_that_is_not_polled_delays_no_other() {
-    smol::block_on(async {
-        let server = Server::builder(memory(&[b"ours"])).build();
-        let address = start(&server).await;
-        // Each uses up a turn, and is then forgotten by its caller.
-        let mut forgotten: Vec<_> = (0..20)
-            .map(|_| Box::pin(server.serve_stream(Greedy, Peer::new(None))))
-            .collect();
-        for connection in &mut forgotten {
-            let mut cx = Context::from_waker(Waker::noop());
-            assert!(connection.as_mut().poll(&mut cx).is_pending());
-        }
-        let begun = Instant::now();
-        let mut client = client(&address);
-        for _ in 0..2000 {
-            client.list().await.unwrap();
-        }
-        // Their deadlines are 30 s away.
-        assert!(begun.elapsed() < Duration::from_secs(20));
-    });
-}
-
-#[test]
-fn a_list_that_was_dropped_spoils_no_later_request_on_a_stream_of_the_caller() {
-    smol::block_on(async {
-        let store = memory(&[b"one", b"two"]);
-        let server = Server::builder(Arc::clone(&store)).build();
-        let (ours, theirs) = socket_pair().await;
-        let mut client = Client::from_stream(theirs, Default::default());
-        {
-            let mut dropped = Box::pin(client.list());
-            let mut cx = Context::from_waker(Waker::noop());
-            assert!(dropped.as_mut().poll(&mut cx).is_pending());
-        }
-        // Only now, so that the answer does not arrive before the future is dropped.
-        let serving = smol::spawn(async move {
-            let served = server.serve_stream(ours, Peer::new(None)).await;
-            drop(served);
-        });
-        assert_eq!(fetch_all(&mut client).await.unwrap().len(), 2);
-        drop(client);
-        serving.await;
-        assert_eq!(store.catalog().snapshot().len(), 2);
-    });
-}
-
-#[test]
 fn n3_a_request_after_a_dropped_watch_does_not_wait_for_events() {
     smol::block_on(async {
         let server = Server::builder(memory(&[b"one"])).build();
         let (ours, theirs) = socket_pair().await;
-        let serving = {
-            let server = server.clone();
-            smol::spawn(async move { server.serve_stream(ours, Peer::new(None)).await })
-        };
+        let serving = smol::spawn(async move { server.serve_stream(ours, Peer::new(None)).await });
         let config = ClientConfig::new().with_pipeline(true);
         let mut client = Client::from_stream(theirs, config);
-        let (entries, watch) = client.list_and_watch().await.unwrap();
-        assert_eq!(entries.len(), 1);
-        watch.cancel().await.unwrap();
-        assert_eq!(client.list().await.unwrap().len(), 1);
-
         drop(client.watch().await.unwrap());
         for request in ["LIST", "LIST_AND_GET", "LIST"] {
             let error = match request {
@@ -357,84 +213,51 @@ fn n3_a_request_after_a_dropped_watch_does_not_wait_for_events() {
         }
         drop(client);
         serving.await.unwrap();
-
-        // A client that can connect does so.
-        let mut client = crate::support::client(&start(&server).await);
-        drop(client.list_and_watch().await.unwrap());
-        assert_eq!(client.list().await.unwrap().len(), 1);
     });
 }
 
-/// A TLS stream whose server has sent an alert and closed: writes fail, and a read returns the alert.
 #[cfg(feature = "tls")]
-struct Alerted;
+mod alerted {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
-#[cfg(feature = "tls")]
-impl AsyncRead for Alerted {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        use jtp_driver::rustls::{AlertDescription, Error};
-        let alert = Error::AlertReceived(AlertDescription::CertificateRequired);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, alert)))
-    }
-}
+    use jtp_async_std::smol::Client;
+    use jtp_driver::Error;
+    use jtp_driver::rustls::{self, AlertDescription};
+    use smol::io::{AsyncRead, AsyncWrite};
 
-#[cfg(feature = "tls")]
-impl AsyncWrite for Alerted {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
-    }
+    /// A TLS stream whose server has sent an alert and closed: writes fail, and a read returns the alert.
+    struct Alerted;
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    type Polled<T> = Poll<io::Result<T>>;
+
+    impl AsyncRead for Alerted {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Polled<usize> {
+            let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+            Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, alert)))
+        }
     }
 
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
+    impl AsyncWrite for Alerted {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Polled<usize> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
 
-#[cfg(feature = "tls")]
-#[test]
-fn t1_an_alert_is_final_even_if_a_write_failed_before_it_was_read() {
-    smol::block_on(async {
-        let mut client = Client::from_stream(Alerted, ClientConfig::new());
-        let error = client.list().await.err().unwrap();
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Polled<()> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Polled<()> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn t1_an_alert_is_final_even_if_a_write_failed_before_it_was_read() {
+        let mut client = Client::from_stream(Alerted, Default::default());
+        let error = smol::block_on(client.list()).err().unwrap();
         assert!(matches!(error, Error::Tls { .. }), "{error:?}");
         assert!(!error.is_transient());
-    });
-}
-
-#[test]
-fn r6_an_image_that_is_cut_off_says_why_and_the_request_fails_once() {
-    smol::block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let serving = smol::spawn(async move {
-            use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read_exact(&mut [0; 2]).await.unwrap();
-            // An image of 9 bytes, of which 3 come.
-            let head = [b'J', b'T', b'P', b'G', 1, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1];
-            stream.write_all(&head).await.unwrap();
-            stream.write_all(b"abc").await.unwrap();
-        });
-        let mut client = client(&address);
-        let mut images = client.list_and_get();
-        let mut image = images.next().await.unwrap().unwrap();
-        assert_eq!(image.chunk().await.unwrap().unwrap(), b"abc");
-        assert_eq!(image.received(), 3);
-        let error = image.chunk().await.err().unwrap();
-        assert!(
-            matches!(error, ImageError::Fatal(Error::Protocol(_))),
-            "{error:?}"
-        );
-        assert_eq!(image.received(), 3);
-        let error = images.next().await.err().unwrap();
-        assert!(matches!(error, Error::Failed), "{error:?}");
-        serving.await;
-    });
+    }
 }

@@ -15,6 +15,7 @@ use jtp_driver::store::{
 };
 use jtp_driver::{BoxFuture, Error};
 use smol::Timer;
+use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{client, fetch_all, socket_pair, start};
 
@@ -59,6 +60,22 @@ impl Drop for Call {
     }
 }
 
+fn png(id: ImageId, length: usize) -> Image {
+    let length = u32::try_from(length).unwrap();
+    Image::new(id, Flags::new(FileType::Png, false), length)
+}
+
+/// A catalog of these images, in their order.
+fn listing(images: impl Iterator<Item = Image>) -> LiveCatalog {
+    let catalog = LiveCatalog::new();
+    catalog.edit(|writer| {
+        for (n, image) in images.enumerate() {
+            writer.insert(&format!("{n:06}.png"), image).unwrap();
+        }
+    });
+    catalog
+}
+
 /// A store behind a slow network: images of `length` bytes, each of its number.
 struct Remote {
     catalog: LiveCatalog,
@@ -88,18 +105,11 @@ impl Drop for Held {
 
 impl Remote {
     fn new(count: usize, length: usize, delay: Duration) -> Remote {
-        let catalog = LiveCatalog::new();
         let images: Vec<Bytes> = (0..count)
             .map(|n| n.to_be_bytes().into_iter().cycle().take(length).collect())
             .collect();
-        catalog.edit(|writer| {
-            for (n, bytes) in images.iter().enumerate() {
-                let flags = Flags::new(FileType::Png, false);
-                let length = u32::try_from(bytes.len()).unwrap();
-                let image = Image::new(ImageId::of(bytes), flags, length);
-                writer.insert(&format!("{n:06}.png"), image).unwrap();
-            }
-        });
+        let listed = images.iter().map(|bytes| png(ImageId::of(bytes), length));
+        let catalog = listing(listed);
         Remote {
             catalog,
             images,
@@ -114,6 +124,14 @@ impl Remote {
     fn bytes(&self, id: ImageId) -> Option<Bytes> {
         let found = self.images.iter().find(|bytes| ImageId::of(bytes) == id);
         found.cloned()
+    }
+
+    fn body(&self, bytes: Bytes) -> Arc<RemoteBody> {
+        Arc::new(RemoteBody {
+            bytes,
+            delay: self.delay,
+            reads: Arc::clone(&self.reads),
+        })
     }
 }
 
@@ -158,13 +176,29 @@ impl ImageStore for Remote {
                 let held = Held(bytes, Arc::clone(&self.held));
                 return Ok(OpenImage::whole(image, Bytes::from_owner(held)));
             }
-            let body = RemoteBody {
-                bytes,
-                delay: self.delay,
-                reads: Arc::clone(&self.reads),
-            };
-            Ok(OpenImage::streamed(image, Bytes::new(), Arc::new(body)))
+            let body = self.body(bytes);
+            Ok(OpenImage::streamed(image, Bytes::new(), body))
         })
+    }
+}
+
+/// A connection whose peer requests all images, reads nothing, and leaves at the end of `stay`.
+async fn silent_peer(server: Server, stay: impl Future<Output = ()>) {
+    let (ours, mut theirs) = socket_pair().await;
+    // Less than one call opens.
+    let socket = jtp_driver::SockRef::from(&ours);
+    socket.set_send_buffer_size(16 * 1024).unwrap();
+    let serving = server.serve_stream(ours, jtp_driver::Peer::new(None));
+    let asking = async {
+        theirs.write_all(&[5, 1]).await.unwrap(); // LIST_AND_GET
+        stay.await;
+    };
+    smol::future::or(async { drop(serving.await) }, asking).await;
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        smol::future::yield_now().await;
     }
 }
 
@@ -173,14 +207,23 @@ fn server(store: &Arc<Remote>) -> Server {
 }
 
 #[test]
-fn images_of_a_remote_store_are_opened_ahead_and_arrive_in_order() {
+fn images_and_ranges_of_a_remote_store_are_requested_at_once_and_arrive_in_order() {
     smol::block_on(async {
-        let store = Arc::new(Remote::new(200, 500, Duration::from_millis(10)));
-        let address = start(&server(&store)).await;
-        let images = fetch_all(&mut client(&address)).await.unwrap();
-        assert_eq!(images, store.images);
-        let peak = store.opens.peak.load(Ordering::SeqCst);
-        assert!((64..=128).contains(&peak), "{peak} at once");
+        // The images, their length, and how many of them and of their ranges are requested at once. Of the next image, the
+        // first range is as well.
+        for (count, length, opens, reads) in
+            [(200, 500, 64..=128, 0..=0), (3, 5_000_001, 1..=3, 4..=7)]
+        {
+            let delay = Duration::from_millis(5);
+            let store = Arc::new(Remote::new(count, length, delay));
+            let address = start(&server(&store)).await;
+            let images = fetch_all(&mut client(&address)).await.unwrap();
+            assert!(images == store.images);
+            let peak = |calls: &Calls| calls.peak.load(Ordering::SeqCst);
+            let (opened, read) = (peak(&store.opens), peak(&store.reads));
+            assert!(opens.contains(&opened), "{opened} images at once");
+            assert!(reads.contains(&read), "{read} ranges at once");
+        }
     });
 }
 
@@ -190,45 +233,16 @@ fn t8_peers_that_do_not_read_hold_a_bounded_part_of_the_memory_and_leave_some() 
         const MIB: usize = 1 << 20;
         let store = Arc::new(Remote::new(6, 2 * MIB, Duration::ZERO));
         let server = server(&store);
-        let mut silent = Vec::new();
-        for _ in 0..10 {
-            let (ours, mut theirs) = socket_pair().await;
-            let (server, peer) = (server.clone(), jtp_driver::Peer::new(None));
-            silent.push(smol::spawn(async move {
-                let serving = async { drop(server.serve_stream(ours, peer).await) };
-                let asking = async {
-                    use smol::io::AsyncWriteExt as _;
-                    theirs.write_all(&[5, 1]).await.unwrap(); // LIST_AND_GET
-                    std::future::pending::<()>().await;
-                };
-                smol::future::or(serving, asking).await;
-            }));
-        }
+        let silent = || smol::spawn(silent_peer(server.clone(), std::future::pending()));
+        let silent: Vec<_> = (0..10).map(|_| silent()).collect();
         let held = || store.held.load(Ordering::SeqCst);
-        while held() < 40 * MIB {
-            smol::future::yield_now().await;
-        }
+        until(|| held() >= 40 * MIB).await;
         let address = start(&server).await;
         let images = fetch_all(&mut client(&address)).await.unwrap();
         assert!(images == store.images);
         assert!(held() <= 64 * MIB, "{}", held());
         drop(silent);
-        while held() > 0 {
-            smol::future::yield_now().await;
-        }
-    });
-}
-
-#[test]
-fn ranges_of_a_remote_body_are_read_at_once_and_arrive_in_order() {
-    smol::block_on(async {
-        let store = Arc::new(Remote::new(3, 5_000_001, Duration::from_millis(5)));
-        let address = start(&server(&store)).await;
-        let images = fetch_all(&mut client(&address)).await.unwrap();
-        assert!(images == store.images);
-        let peak = store.reads.peak.load(Ordering::SeqCst);
-        // Also the first range of an image that is opened ahead.
-        assert!((4..=7).contains(&peak), "{peak} at once");
+        until(|| held() == 0).await;
     });
 }
 
@@ -236,25 +250,9 @@ fn ranges_of_a_remote_body_are_read_at_once_and_arrive_in_order() {
 fn calls_to_a_store_are_dropped_when_the_peer_has_left() {
     smol::block_on(async {
         let store = Arc::new(Remote::new(50, 500, Duration::from_secs(3600)));
-        let server = server(&store);
-        let (ours, theirs) = socket_pair().await;
-        let serving = server.serve_stream(ours, jtp_driver::Peer::new(None));
-        let asking = async {
-            use smol::io::AsyncWriteExt as _;
-            let mut theirs = theirs;
-            theirs.write_all(&[5, 0]).await.unwrap(); // LIST_AND_GET
-            while store.opens.running.load(Ordering::SeqCst) == 0 {
-                smol::future::yield_now().await;
-            }
-        };
         // The connection's future is dropped with its task.
-        smol::future::or(
-            async {
-                let _ = serving.await;
-            },
-            asking,
-        )
-        .await;
+        let is_opening = || store.opens.running.load(Ordering::SeqCst) > 0;
+        silent_peer(server(&store), until(is_opening)).await;
         assert_eq!(store.opens.running.load(Ordering::SeqCst), 0);
         assert!(store.opens.dropped.load(Ordering::SeqCst) > 0);
     });
@@ -314,39 +312,42 @@ fn the_next_images_of_a_local_store_are_opened_while_those_before_are_being_sent
         let remote = Remote::new(1_000, 2_000, Duration::ZERO);
         let store = Arc::new(Local(remote, AtomicUsize::new(0)));
         let server = Server::builder(Arc::clone(&store)).build();
-        let (ours, theirs) = socket_pair().await;
-        // Less than one call opens.
-        let socket = jtp_driver::SockRef::from(&ours);
-        socket.set_send_buffer_size(16 * 1024).unwrap();
-        let serving = server.serve_stream(ours, jtp_driver::Peer::new(None));
-        let asking = async {
-            use smol::io::AsyncWriteExt as _;
-            let mut theirs = theirs;
-            theirs.write_all(&[5, 0]).await.unwrap(); // LIST_AND_GET
-            while store.1.load(Ordering::SeqCst) < 2 {
-                smol::future::yield_now().await;
-            }
+        let calls = || store.1.load(Ordering::SeqCst);
+        let stay = async {
+            until(|| calls() >= 2).await;
             for _ in 0..1_000 {
                 smol::future::yield_now().await;
             }
-            let calls = store.1.load(Ordering::SeqCst);
-            assert_eq!(calls, 2, "the peer reads nothing, so the rest waits");
+            assert_eq!(calls(), 2, "the peer reads nothing, so the rest waits");
         };
-        smol::future::or(async { drop(serving.await) }, asking).await;
+        silent_peer(server, stay).await;
     });
 }
 
-/// Lists an image raw, and has it compressed.
-struct Compressed(LiveCatalog, Image, Bytes);
+/// A store that opens images by a function, and counts the reports of wrong bytes.
+struct Opens<F>(LiveCatalog, F, AtomicUsize);
 
-impl ImageStore for Compressed {
+impl<F: Fn(Image, usize) -> OpenImage> Opens<F> {
+    fn new(catalog: LiveCatalog, open: F) -> Arc<Opens<F>> {
+        Arc::new(Opens(catalog, open, AtomicUsize::new(0)))
+    }
+}
+
+impl<F: Fn(Image, usize) -> OpenImage + Send + Sync + 'static> ImageStore for Opens<F> {
     fn catalog(&self) -> &LiveCatalog {
         &self.0
     }
 
-    fn open(self: Arc<Self>, _: Image, _: usize) -> BoxFuture<Result<OpenImage, StoreError>> {
-        let opened = OpenImage::whole(self.1, self.2.clone());
-        Box::pin(std::future::ready(Ok(opened)))
+    fn open(
+        self: Arc<Self>,
+        image: Image,
+        max_first: usize,
+    ) -> BoxFuture<Result<OpenImage, StoreError>> {
+        Box::pin(std::future::ready(Ok(self.1(image, max_first))))
+    }
+
+    fn report_mismatch(&self, _: &Image) {
+        self.2.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -356,14 +357,14 @@ fn s6_a_store_may_send_another_variant_than_it_listed() {
     smol::block_on(async {
         let raw = vec![7; 100_000];
         let id = ImageId::of(&raw);
-        let listed = Image::new(id, Flags::new(FileType::Bmp, false), 100_000);
         let bytes: Bytes = zstd::bulk::compress(&raw, 3).unwrap().into();
         let length = u32::try_from(bytes.len()).unwrap();
         let variant = Image::new(id, Flags::new(FileType::Bmp, true), length);
         let live = LiveCatalog::new();
-        live.edit(|writer| writer.insert("a.bmp", listed)).unwrap();
-        let server = Server::builder(Compressed(live, variant, bytes)).build();
-        let address = start(&server).await;
+        let listed = Image::new(id, Flags::new(FileType::Bmp, false), 100_000);
+        live.replace([("a.bmp", listed)]).unwrap();
+        let store = Opens::new(live, move |_, _| OpenImage::whole(variant, bytes.clone()));
+        let address = start(&Server::builder(store).build()).await;
         assert_eq!(fetch_all(&mut client(&address)).await.unwrap(), [raw]);
     });
 }
@@ -371,11 +372,11 @@ fn s6_a_store_may_send_another_variant_than_it_listed() {
 #[test]
 fn a_store_that_opens_another_image_fails_the_request() {
     smol::block_on(async {
-        let listed = Image::new(ImageId(1), Flags::new(FileType::Png, false), 3);
-        let other = Image::new(ImageId(2), Flags::new(FileType::Png, false), 3);
-        let live = LiveCatalog::new();
-        live.edit(|writer| writer.insert("a.png", listed)).unwrap();
-        let store = Compressed(live, other, Bytes::from_static(b"abc"));
+        let live = listing([png(ImageId(1), 3)].into_iter());
+        let other = png(ImageId(2), 3);
+        let store = Opens::new(live, move |_, _| {
+            OpenImage::whole(other, Bytes::from_static(b"abc"))
+        });
         let address = start(&Server::builder(store).build()).await;
         assert!(fetch_all(&mut client(&address)).await.is_err());
     });
@@ -406,17 +407,9 @@ impl BlockingStore for Stalling {
 #[test]
 fn a_stalled_backend_does_not_delay_images_in_memory() {
     smol::block_on(async {
-        let catalog = LiveCatalog::new();
         let in_memory = Bytes::from_static(b"in memory");
-        let flags = Flags::new(FileType::Png, false);
-        catalog.edit(|writer| {
-            for n in 1..=100 {
-                let image = Image::new(ImageId(n), flags, 10);
-                writer.insert(&format!("{n}.png"), image).unwrap();
-            }
-            let image = Image::new(ImageId::of(&in_memory), flags, 9);
-            writer.insert("z.png", image).unwrap();
-        });
+        let stalling = (1..=100).map(|n| png(ImageId(n), 10));
+        let catalog = listing(stalling.chain([png(ImageId::of(&in_memory), 9)]));
         let (release, stalled) = std::sync::mpsc::channel();
         let store = Blocking::new(Stalling {
             catalog,
@@ -450,14 +443,9 @@ fn a_stalled_backend_does_not_delay_images_in_memory() {
 fn ranges_of_an_open_image_are_read_from_its_first_bytes_and_its_body() {
     smol::block_on(async {
         let store = Arc::new(Remote::new(1, 1_000, Duration::ZERO));
-        let (bytes, reads) = (store.images[0].clone(), Arc::clone(&store.reads));
-        let image = store.catalog.snapshot().entries().next().unwrap().image();
-        let body = RemoteBody {
-            bytes: bytes.clone(),
-            delay: Duration::ZERO,
-            reads,
-        };
-        let opened = OpenImage::streamed(image, bytes.slice(..100), Arc::new(body));
+        let bytes = store.images[0].clone();
+        let image = png(ImageId::of(&bytes), 1_000);
+        let opened = OpenImage::streamed(image, bytes.slice(..100), store.body(bytes.clone()));
         let expected = [
             (0, 10, 0..10),
             (90, 50, 90..100),
@@ -472,45 +460,23 @@ fn ranges_of_an_open_image_are_read_from_its_first_bytes_and_its_body() {
     });
 }
 
-/// Gives the bytes of another image of the same length, and counts the reports of it.
-struct Lying(Remote, AtomicUsize);
-
-impl ImageStore for Lying {
-    fn catalog(&self) -> &LiveCatalog {
-        &self.0.catalog
-    }
-
-    fn open(
-        self: Arc<Self>,
-        image: Image,
-        max_first: usize,
-    ) -> BoxFuture<Result<OpenImage, StoreError>> {
-        let mut bytes = self.0.bytes(image.id).unwrap().to_vec();
+/// A store that gives the bytes of other images of the same length.
+fn lying(store: Remote) -> Arc<Opens<impl Fn(Image, usize) -> OpenImage + Send + Sync + 'static>> {
+    Opens::new(store.catalog.clone(), move |image: Image, max_first| {
+        let mut bytes = store.bytes(image.id).unwrap().to_vec();
         *bytes.last_mut().unwrap() ^= 1;
         let bytes = Bytes::from(bytes);
-        let opened = if bytes.len() <= max_first {
-            OpenImage::whole(image, bytes)
-        } else {
-            let body = RemoteBody {
-                bytes: bytes.clone(),
-                delay: self.0.delay,
-                reads: Arc::clone(&self.0.reads),
-            };
-            OpenImage::streamed(image, bytes.slice(..max_first), Arc::new(body))
-        };
-        Box::pin(std::future::ready(Ok(opened)))
-    }
-
-    fn report_mismatch(&self, _: &Image) {
-        self.1.fetch_add(1, Ordering::SeqCst);
-    }
+        match bytes.len() <= max_first {
+            true => OpenImage::whole(image, bytes),
+            false => OpenImage::streamed(image, bytes.slice(..max_first), store.body(bytes)),
+        }
+    })
 }
 
 #[test]
 fn s13_wrong_bytes_of_a_small_image_are_refused_before_its_packet() {
     smol::block_on(async {
-        let store = Remote::new(2, 1_000, Duration::ZERO);
-        let store = Arc::new(Lying(store, AtomicUsize::new(0)));
+        let store = lying(Remote::new(2, 1_000, Duration::ZERO));
         let address = start(&Server::builder(Arc::clone(&store)).build()).await;
         let mut client = client(&address);
         let mut images = client.list_and_get();
@@ -519,17 +485,14 @@ fn s13_wrong_bytes_of_a_small_image_are_refused_before_its_packet() {
             matches!(error, Error::Protocol(ClientError::Server(_))),
             "{error:?}"
         );
-        assert_eq!(store.1.load(Ordering::SeqCst), 1);
+        assert_eq!(store.2.load(Ordering::SeqCst), 1);
     });
 }
 
 #[test]
 fn s13_the_last_byte_of_wrong_bytes_is_never_sent() {
     smol::block_on(async {
-        use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-        let store = Remote::new(1, 1_000_000, Duration::ZERO);
-        let store = Arc::new(Lying(store, AtomicUsize::new(0)));
+        let store = lying(Remote::new(1, 1_000_000, Duration::ZERO));
         let address = start(&Server::builder(Arc::clone(&store)).build()).await;
         let mut stream = smol::net::TcpStream::connect(&address).await.unwrap();
         stream.write_all(&[5, 0]).await.unwrap(); // LIST_AND_GET
@@ -538,6 +501,6 @@ fn s13_the_last_byte_of_wrong_bytes_is_never_sent() {
         // JTPG and its count; flags, length (3 bytes) and ID of the packet.
         let head = 5 + 1 + 3 + 8;
         assert!((head + 500_000..head + 1_000_000).contains(&received.len()));
-        assert_eq!(store.1.load(Ordering::SeqCst), 1);
+        assert_eq!(store.2.load(Ordering::SeqCst), 1);
     });
 }

@@ -7,6 +7,7 @@ use jtp_core::client::CatalogEntry;
 use jtp_core::wire::entry::{self, Entry};
 use jtp_core::wire::response::{ErrorCode, ErrorFrame, Header, encode_head};
 use jtp_core::{FileType, Flags, Image, ImageId};
+use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::TcpListener;
 
 /// A server on a free port, and its address.
@@ -16,6 +17,34 @@ pub(crate) async fn start(server: &Server) -> String {
     let server = server.clone();
     smol::spawn(async move { server.serve(listener, std::future::pending()).await }).detach();
     address
+}
+
+/// What a scripted server does on one connection: each request that it expects, and its answer. An empty request stands
+/// for any.
+pub(crate) type Script = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A server that plays one script on each connection, then closes it. It sends the number of accepted connections.
+pub(crate) async fn scripted(scripts: Vec<Script>) -> (String, smol::Task<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let task = smol::spawn(async move {
+        let mut accepted = 0;
+        for script in scripts {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            accepted += 1;
+            for (expected, answer) in script {
+                let mut request = vec![0; expected.len()];
+                stream.read_exact(&mut request).await.unwrap();
+                assert_eq!(request, expected);
+                if expected.is_empty() {
+                    assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+                }
+                stream.write_all(&answer).await.unwrap();
+            }
+        }
+        accepted
+    });
+    (address, task)
 }
 
 /// A client that tries once.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use jtp_core::{Image, ImageId};
+use jtp_core::ImageId;
 use jtp_driver::store::{ImageStore, OpenImage, StoreError};
 
-use super::world::{Faults, World};
+use super::world::{Faults, World, listed};
 use crate::{ObjectImages, StoreConfig};
 
 const RANGE: usize = 256 * 1024;
@@ -38,12 +38,7 @@ fn image(number: u64, length: usize) -> Vec<u8> {
 /// Opens an image with its first bytes, on its own task.
 fn open(world: &mut World, server: &Arc<ObjectImages>, bytes: &[u8], first: usize) -> OpenImage {
     let image = listed(server, bytes);
-    let open = Arc::clone(server).open(image, first);
-    world.executor.block_on(open).unwrap()
-}
-
-fn listed(server: &Arc<ObjectImages>, bytes: &[u8]) -> Image {
-    server.catalog().snapshot().get(ImageId::of(bytes)).unwrap()
+    world.open_image(server, image, first).0.unwrap()
 }
 
 fn read(world: &mut World, opened: &OpenImage, at: usize) -> Result<Bytes, StoreError> {
@@ -125,15 +120,11 @@ fn images_that_wait_for_their_peers_and_abandoned_ones_delay_no_other() {
 #[test]
 fn s12_while_the_store_is_down_images_fail_at_once_and_few_requests_look_for_it() {
     let (mut world, server, images) = with_images(2, StoreConfig::default());
-    let open = |world: &mut World, first: usize| {
-        let open = Arc::clone(&server).open(listed(&server, &images[0]), first);
-        let begin = world.executor.clock.elapsed();
-        let result = world.executor.block_on(open);
-        (result, world.executor.clock.elapsed() - begin)
-    };
-    let (begun, _) = open(&mut world, RANGE);
+    let image = listed(&server, &images[0]);
+    let open = |world: &mut World| world.open_image(&server, image, RANGE);
+    let (begun, _) = open(&mut world);
     world.store.shared().faults.is_down = true;
-    let (result, elapsed) = open(&mut world, RANGE);
+    let (result, elapsed) = open(&mut world);
     assert!(matches!(result, Err(StoreError::Unavailable { .. })));
     assert!(elapsed >= Duration::from_secs(10));
     // A request that was answered before still gives its bytes.
@@ -150,7 +141,7 @@ fn s12_while_the_store_is_down_images_fail_at_once_and_few_requests_look_for_it(
         );
         let mut late = 0;
         for _ in 0..1000 {
-            let (result, elapsed) = open(&mut world, RANGE);
+            let (result, elapsed) = open(&mut world);
             assert!(matches!(result, Err(StoreError::Unavailable { .. })));
             late += u64::from(elapsed > Duration::from_millis(200));
             world.executor.run_for(Duration::from_millis(100), |_| {});
@@ -166,6 +157,6 @@ fn s12_while_the_store_is_down_images_fail_at_once_and_few_requests_look_for_it(
         assert!(expected.contains(&probes), "{probes} in {seconds} s");
         world.store.shared().faults = Faults::default();
         world.executor.run_for(Duration::from_secs(15), |_| {});
-        assert!(open(&mut world, RANGE).0.is_ok());
+        assert!(open(&mut world).0.is_ok());
     }
 }

@@ -126,6 +126,15 @@ async fn fetch(server: &Arc<ObjectImages>, id: ImageId) -> Result<Vec<u8>, Store
     Ok(bytes)
 }
 
+/// Runs a test with a server that has a cache.
+fn test(body: impl AsyncFnOnce(Setup, Arc<ObjectImages>)) {
+    smol::block_on(async {
+        let setup = Setup::new().await;
+        let server = setup.cached_server().await;
+        body(setup, server).await;
+    });
+}
+
 fn files(folder: &FilePath) -> Vec<std::path::PathBuf> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -137,9 +146,7 @@ fn files(folder: &FilePath) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn s12_cached_images_are_served_without_the_bucket_also_after_a_restart() {
-    smol::block_on(async {
-        let setup = Setup::new().await;
-        let server = setup.cached_server().await;
+    test(async |setup, server| {
         setup.fetch_all(&server).await;
         assert_eq!(files(&setup.path()).len(), 2);
         setup.empty_bucket().await;
@@ -153,9 +160,7 @@ fn s12_cached_images_are_served_without_the_bucket_also_after_a_restart() {
 
 #[test]
 fn s13_a_damaged_copy_is_read_from_the_bucket_and_replaced() {
-    smol::block_on(async {
-        let setup = Setup::new().await;
-        let server = setup.cached_server().await;
+    test(async |setup, server| {
         setup.fetch_all(&server).await;
         for from_end in [1, 50, 300_000, 900_000] {
             for path in files(&setup.path()) {
@@ -177,9 +182,7 @@ fn s13_a_damaged_copy_is_read_from_the_bucket_and_replaced() {
 
 #[test]
 fn a_copy_that_is_evicted_while_it_is_sent_is_sent_to_its_end() {
-    smol::block_on(async {
-        let setup = Setup::new().await;
-        let server = setup.cached_server().await;
+    test(async |setup, server| {
         setup.fetch_all(&server).await;
         let (id, bytes) = &setup.images[1];
         let image = server.catalog().snapshot().get(*id).unwrap();
@@ -195,9 +198,7 @@ fn a_copy_that_is_evicted_while_it_is_sent_is_sent_to_its_end() {
 
 #[test]
 fn an_image_that_was_not_read_to_its_end_leaves_nothing() {
-    smol::block_on(async {
-        let setup = Setup::new().await;
-        let server = setup.cached_server().await;
+    test(async |setup, server| {
         let image = server.catalog().snapshot().get(setup.images[1].0).unwrap();
         let opened = Arc::clone(&server).open(image, RANGE).await.unwrap();
         let cache = server.bucket().cache().unwrap();
@@ -211,9 +212,7 @@ fn an_image_that_was_not_read_to_its_end_leaves_nothing() {
 
 #[test]
 fn without_a_usable_folder_images_are_read_from_the_bucket() {
-    smol::block_on(async {
-        let setup = Setup::new().await;
-        let server = setup.cached_server().await;
+    test(async |setup, server| {
         setup.fetch_all(&server).await;
         fs::remove_dir_all(setup.path()).unwrap();
         fs::write(setup.path(), b"a file has its name").unwrap();
@@ -225,9 +224,8 @@ fn without_a_usable_folder_images_are_read_from_the_bucket() {
 
 #[test]
 fn two_servers_share_a_folder() {
-    smol::block_on(async {
-        let setup = Setup::new().await;
-        let servers = [setup.cached_server().await, setup.cached_server().await];
+    test(async |setup, server| {
+        let servers = [server, setup.cached_server().await];
         futures_util::future::join(setup.fetch_all(&servers[0]), setup.fetch_all(&servers[1]))
             .await;
         setup.empty_bucket().await;

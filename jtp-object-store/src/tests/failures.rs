@@ -6,7 +6,7 @@ use std::time::Duration;
 use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_driver::store::{ImageStore, StoreError};
 
-use super::world::{Faults, World, gif, names};
+use super::world::{Faults, World, gif, listed, names};
 use crate::catalog::Proposal;
 use crate::clock::timeout;
 use crate::error::Error;
@@ -31,13 +31,29 @@ pub(super) fn with_images(seed: u64, count: u64) -> World {
     world
 }
 
-#[test]
-fn one_of_three_servers_lists_the_bucket() {
-    let mut world = with_images(1, 3);
-    for process in 0..3 {
+/// Servers of a bucket of images that have run for 20 s.
+pub(super) fn servers(seed: u64, count: u64, processes: usize) -> World {
+    let mut world = with_images(seed, count);
+    for process in 0..processes {
         world.start(process, Some(config()));
     }
-    world.run(60);
+    world.run(20);
+    world
+}
+
+/// What a pass proposes for an object that has gone.
+fn removal(images: &ObjectImages, key: &str) -> Proposal {
+    Proposal {
+        key: key.into(),
+        before: images.shared().state().get(key),
+        after: None,
+    }
+}
+
+#[test]
+fn one_of_three_servers_lists_the_bucket() {
+    let mut world = servers(1, 3, 3);
+    world.run(40);
     let reads = world.store.requests("range");
     assert_eq!(
         reads, 3,
@@ -78,9 +94,7 @@ fn a_job_that_only_indexes_ends_while_a_server_holds_the_lease() {
 
 #[test]
 fn a_job_that_only_indexes_takes_the_lease_of_a_dead_server() {
-    let mut world = with_images(5, 3);
-    world.start(0, Some(config()));
-    world.run(20);
+    let mut world = servers(5, 3, 1);
     world.kill(0);
     world.put("new.gif", &gif(9));
     let images = world.open();
@@ -99,16 +113,9 @@ fn a_job_that_only_indexes_fails_if_the_lease_cannot_be_taken() {
 
 #[test]
 fn s12_with_the_store_down_each_call_ends_within_the_deadline_and_all_recovers() {
-    let mut world = with_images(3, 10);
-    world.start(0, Some(config()));
-    world.start(1, Some(config()));
-    world.run(20);
+    let mut world = servers(3, 10, 2);
     let images = Arc::clone(&world.images[&1]);
-    let image = images
-        .catalog()
-        .snapshot()
-        .get(ImageId::of(&gif(3)))
-        .unwrap();
+    let image = listed(&images, &gif(3));
     world.store.shared().faults.is_down = true;
     let opens = (0..1000).map(|_| Arc::clone(&images).open(image, 1 << 20));
     let opens = futures_util::future::join_all(opens.collect::<Vec<_>>());
@@ -123,11 +130,9 @@ fn s12_with_the_store_down_each_call_ends_within_the_deadline_and_all_recovers()
     world.store.shared().faults = Faults::default();
     world.put("new.gif", &gif(99));
     world.run(60);
-    for images in world.images.values() {
-        assert_eq!(names(images).len(), 11);
-    }
-    let open = Arc::clone(&images).open(image, 1 << 20);
-    assert_eq!(world.executor.block_on(open).unwrap().first(), &gif(3));
+    world.assert_all_list(11);
+    let (opened, _) = world.open_image(&images, image, 1 << 20);
+    assert_eq!(opened.unwrap().first(), &gif(3));
 }
 
 #[test]
@@ -135,9 +140,8 @@ fn an_unknown_image_is_gone() {
     let mut world = World::new(4);
     let images = world.open();
     let image = Image::new(ImageId(1), Flags::new(FileType::Gif, false), 14);
-    let open = Arc::clone(&images).open(image, 100);
-    let error = world.executor.block_on(open).unwrap_err();
-    assert!(matches!(error, StoreError::Gone(ImageId(1))));
+    let (opened, _) = world.open_image(&images, image, 100);
+    assert!(matches!(opened, Err(StoreError::Gone(ImageId(1)))));
 }
 
 #[test]
@@ -164,16 +168,13 @@ fn a_catalog_that_was_deleted_is_made_again_while_servers_keep_theirs() {
         );
         world.put("new.gif", &gif(99));
         world.run(5);
-        for images in world.images.values() {
-            assert_eq!(names(images).len(), 9);
-        }
+        world.assert_all_list(9);
     }
 }
 
 #[test]
 fn nothing_is_removed_if_the_catalog_has_gone_with_the_images() {
-    let mut world = with_images(6, 8);
-    world.start(0, Some(config()));
+    let mut world = servers(6, 8, 1);
     world.start(1, None);
     world.run(20);
     let keys = world.keys("");
@@ -182,18 +183,14 @@ fn nothing_is_removed_if_the_catalog_has_gone_with_the_images() {
         world.delete(key);
     }
     world.run(120);
-    for images in world.images.values() {
-        assert_eq!(names(images).len(), 8);
-    }
+    world.assert_all_list(8);
     // The file system is mounted again.
     for (key, bytes) in keys.iter().zip(contents) {
         world.put(key, &bytes);
     }
     world.delete("3.gif");
     world.run(60);
-    for images in world.images.values() {
-        assert_eq!(names(images).len(), 7);
-    }
+    world.assert_all_list(7);
 }
 
 #[test]
@@ -205,6 +202,7 @@ fn a_damaged_catalog_is_made_again() {
         &["part"],
         &["head", "log", "part", "lease"],
     ] {
+        println!("damaged: {folders:?}");
         let mut world = with_images(7, 8);
         world.start(0, Some(config().with_compact_after(2)));
         world.start(1, None);
@@ -218,16 +216,12 @@ fn a_damaged_catalog_is_made_again() {
                 world.damage(&key);
             }
         }
-        if folders == ["lease"] {
-            world.damage(".jtp/v1/lease");
-        }
         world.put("new.gif", &gif(99));
         world.start(2, Some(config()));
         world.run(200);
         let other = world.open();
-        for images in world.images.values().chain([&other]) {
-            assert_eq!(names(images).len(), 15, "{folders:?}");
-        }
+        world.images.insert(3, other);
+        world.assert_all_list(15);
     }
 }
 
@@ -245,15 +239,8 @@ fn a_writer_that_continues_after_its_log_was_deleted_changes_nothing() {
     }
     world.kill(3);
     // The name of the next log object is free: the one of that name was deleted.
-    let before = late.shared().state().get("0.gif");
-    let proposal = Proposal {
-        key: "0.gif".into(),
-        before,
-        after: None,
-    };
-    let writer = Arc::clone(&late);
-    let commit = async move { writer.shared().commit(vec![proposal], false).await };
-    assert_eq!(world.executor.block_on(commit).unwrap(), 1);
+    let proposal = removal(&late, "0.gif");
+    assert_eq!(world.commit(&late, vec![proposal]), 1);
     let fresh = world.open();
     assert_eq!(names(&fresh).len(), 7);
     assert_eq!(names(&late), names(&fresh));
@@ -296,15 +283,9 @@ fn a_writer_whose_next_number_is_taken_in_a_replaced_catalog_begins_a_new_one() 
         &head.encode(stamp),
     );
 
-    let proposal = Proposal {
-        key: "0.gif".into(),
-        before: images.shared().state().get("0.gif"),
-        after: None,
-    };
-    let writer = Arc::clone(&images);
+    let proposal = removal(&images, "0.gif");
     let requests = world.store.requests("get");
-    let commit = async move { writer.shared().commit(vec![proposal], false).await };
-    assert_eq!(world.executor.block_on(commit).unwrap(), 1);
+    assert_eq!(world.commit(&images, vec![proposal]), 1);
     assert!(world.store.requests("get") - requests < 20);
     let fresh = world.open();
     assert_eq!(names(&fresh), names(&images));
@@ -326,9 +307,7 @@ fn more_changes_than_a_log_object_holds_are_in_several() {
     for (before, after) in [(&None, &object), (&object, &None)] {
         let logs = world.keys(".jtp/v1/log").len();
         let changes = (0..count).map(|n| change(n, before, after)).collect();
-        let writer = Arc::clone(&images);
-        let commit = async move { writer.shared().commit(changes, false).await };
-        assert_eq!(world.executor.block_on(commit).unwrap(), count);
+        assert_eq!(world.commit(&images, changes), count);
         assert_eq!(world.keys(".jtp/v1/log").len() - logs, 3);
     }
     assert_eq!(images.shared().state().len(), 1);
@@ -346,12 +325,10 @@ fn without_conditional_updates_each_server_indexes() {
     world.put("new.gif", &gif(9));
     world.run(10);
     assert!(world.store.requests("list") - before > 20);
+    world.assert_all_list(4);
     for images in world.images.values() {
-        assert_eq!(names(images).len(), 4);
-        assert_eq!(
-            ImageStore::catalog(&**images).snapshot().latest().events(),
-            4
-        );
+        let catalog = ImageStore::catalog(&**images);
+        assert_eq!(catalog.snapshot().latest().events(), 4);
     }
 }
 
@@ -419,13 +396,9 @@ fn a_store_that_ignores_conditions_is_indexed_by_a_job_alone() {
     assert_eq!((report.read, report.changes), (2, 2));
     world.put("new.gif", &gif(9));
     world.run(10);
-    for process in 0..2 {
-        assert_eq!(names(&world.images[&process]).len(), 2);
-    }
+    world.assert_all_list(2);
     let report = job(&mut world, &images).expect("it ends").unwrap();
     assert_eq!((report.read, report.changes), (1, 1));
     world.run(10);
-    for process in 0..2 {
-        assert_eq!(names(&world.images[&process]).len(), 3);
-    }
+    world.assert_all_list(3);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jtp_core::{FileType, ImageId};
 use jtp_driver::store::{ImageStore, StoreError};
 
-use super::world::{World, gif, names};
+use super::world::{World, gif, listed, names};
 use crate::catalog::Proposal;
 use crate::format::{Contents, Identity, Object};
 use crate::{IndexerConfig, StoreConfig};
@@ -40,13 +40,8 @@ fn w9_images_below_the_prefix_are_listed_and_others_are_not() {
         found.iter().map(|(name, id)| (&**name, *id)).eq(expected),
         "{found:?}"
     );
-    let entry = images
-        .catalog()
-        .snapshot()
-        .entry(ImageId::of(&gif(1)))
-        .unwrap()
-        .image();
-    assert_eq!(entry.flags.file_type(), FileType::Gif);
+    let image = listed(&images, &gif(1));
+    assert_eq!(image.flags.file_type(), FileType::Gif);
 }
 
 #[test]
@@ -76,22 +71,15 @@ fn n1_a_change_is_published_on_each_server_within_the_poll_interval() {
     world.start(0, Some(config().with_rescan(rescan)));
     world.start(1, None);
     world.run(10);
-    for process in [0, 1] {
-        assert_eq!(names(&world.images[&process]).len(), 1);
-    }
+    world.assert_all_list(1);
     world.put("b.gif", &gif(2));
     world.delete("a.gif");
     // The next pass 1 s, the log 2 s, the requests.
     world.run(4);
-    for process in [0, 1] {
+    for images in world.images.values() {
         let expected = [("b.gif".to_owned(), ImageId::of(&gif(2)))];
-        assert_eq!(names(&world.images[&process]), expected);
-        let latest = world.images[&process]
-            .catalog()
-            .snapshot()
-            .latest()
-            .events();
-        assert!(latest <= 2);
+        assert_eq!(names(images), expected);
+        assert!(images.catalog().snapshot().latest().events() <= 2);
     }
 }
 
@@ -105,10 +93,10 @@ fn n1_a_record_of_the_log_is_published_within_the_poll_interval_while_objects_ar
     world.index(&writer);
     world.run(10);
     let reader = Arc::clone(&world.images[&1]);
-    let wrong = reader.catalog().snapshot().get(ImageId::of(&gif(1)));
+    let wrong = listed(&reader, &gif(1));
     world.store.shared().faults.slow_ranges = true;
     for n in 2..12 {
-        reader.report_mismatch(&wrong.unwrap());
+        reader.report_mismatch(&wrong);
         world
             .executor
             .run_for(Duration::from_millis(n * 370), |_| {});
@@ -120,12 +108,8 @@ fn n1_a_record_of_the_log_is_published_within_the_poll_interval_while_objects_ar
             before: None,
             after: Some(image),
         };
-        let (images, clock) = (Arc::clone(&writer), world.executor.clock.clone());
-        let commit = async move {
-            images.shared().commit(vec![proposal], false).await.unwrap();
-            clock.elapsed()
-        };
-        let committed = world.executor.block_on(commit);
+        world.commit(&writer, vec![proposal]);
+        let committed = world.executor.clock.elapsed();
         while reader.catalog().snapshot().get(id).is_none() {
             world.executor.run_for(Duration::from_millis(10), |_| {});
         }
@@ -142,10 +126,8 @@ fn s13_an_object_that_was_replaced_ends_the_image_and_is_corrected() {
     world.put("b.gif", &gif(7));
     let images = world.open();
     world.index(&images);
-    let id = ImageId::of(&long);
-    let image = images.catalog().snapshot().get(id).unwrap();
-    let open = Arc::clone(&images).open(image, 100);
-    let opened = world.executor.block_on(open).unwrap();
+    let image = listed(&images, &long);
+    let opened = world.open_image(&images, image, 100).0.unwrap();
     assert_eq!(opened.first(), &long[..100]);
     let body = Arc::clone(opened.body().unwrap());
     let read = Arc::clone(&body).read(100, 200);
@@ -157,14 +139,9 @@ fn s13_an_object_that_was_replaced_ends_the_image_and_is_corrected() {
     assert_eq!(world.executor.block_on(read).unwrap(), long[300..400]);
     let read = Arc::clone(&body).read(500, 100);
     let error = world.executor.block_on(read).unwrap_err();
-    assert!(matches!(error, StoreError::Changed(found) if found == id));
-    let gone = images
-        .catalog()
-        .snapshot()
-        .get(ImageId::of(&gif(7)))
-        .unwrap();
-    let open = Arc::clone(&images).open(gone, 100);
-    assert!(world.executor.block_on(open).is_err());
+    assert!(matches!(error, StoreError::Changed(found) if found == image.id));
+    let gone = listed(&images, &gif(7));
+    assert!(world.open_image(&images, gone, 100).0.is_err());
     world.executor.spawn(0, Arc::clone(&images).follow());
     world.run(2);
     let replaced = [gif(2), vec![2; 1000]].concat();
@@ -180,11 +157,7 @@ fn s13_an_object_whose_bytes_have_another_hash_is_read_again() {
     world.put("a.gif", &gif(1));
     let images = world.open();
     world.index(&images);
-    let image = images
-        .catalog()
-        .snapshot()
-        .get(ImageId::of(&gif(1)))
-        .unwrap();
+    let image = listed(&images, &gif(1));
     let reads = world.store.requests("range");
     images.report_mismatch(&image);
     world.executor.spawn(0, Arc::clone(&images).follow());

@@ -331,13 +331,7 @@ fn run(seed: u64) {
         schedule.finish();
     }));
     if let Err(panic) = result {
-        eprintln!(
-            "{}",
-            schedule.log.join(
-                "
-"
-            )
-        );
+        eprintln!("{}", schedule.log.join("\n"));
         std::panic::resume_unwind(panic);
     }
 }

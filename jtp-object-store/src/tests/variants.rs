@@ -128,11 +128,7 @@ fn a_server_that_must_not_write_sends_variants_of_others_and_everything_else_raw
     let other = bmp(300, 2);
     world.put("b.bmp", &other);
     world.run(15);
-    let faults = Faults {
-        is_read_only: true,
-        ..Faults::default()
-    };
-    world.store.shared().faults = faults;
+    world.store.shared().faults.is_read_only = true;
     for _ in 0..3 {
         assert!(get(&mut world, 1, id).unwrap());
         assert!(!get(&mut world, 1, ImageId::of(&other)).unwrap());

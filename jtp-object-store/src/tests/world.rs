@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use jtp_core::{BodyReceiver, DEFAULT_MAX_WINDOW, Image, ImageFault, ImageId};
-use jtp_driver::store::{ImageStore, StoreError};
+use jtp_driver::store::{ImageStore, OpenImage, StoreError};
 use jtp_kit::{Rng, wait_until};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -19,6 +20,7 @@ use object_store::{
 };
 
 use super::executor::{Executor, SimClock};
+use crate::catalog::Proposal;
 use crate::clock::Clock;
 use crate::{Bucket, IndexReport, IndexerConfig, ObjectImages, StoreConfig};
 
@@ -60,8 +62,10 @@ pub(super) struct Shared {
     pub(super) faults: Faults,
     pub(super) requests: BTreeMap<&'static str, u64>,
     /// Puts and deletes that are carried out later.
-    late: Vec<(Path, Option<(PutPayload, PutOptions)>)>,
+    late: Vec<(Path, Option<Put>)>,
 }
+
+type Put = (PutPayload, PutOptions);
 
 enum Fate {
     Answered,
@@ -141,19 +145,43 @@ impl SimStore {
             let at = usize::try_from(shared.rng.below(count)).unwrap();
             shared.late.swap_remove(at)
         };
-        match late {
-            (path, Some((payload, options))) => {
-                _ = self.inner.put_opts(&path, payload, options).await;
+        _ = self.carry_out(&late.0, late.1).await;
+    }
+
+    async fn carry_out(&self, path: &Path, put: Option<Put>) -> Result<Option<PutResult>> {
+        match put {
+            Some((payload, options)) => {
+                let put = self.inner.put_opts(path, payload, options);
+                put.await.map(Some)
             }
-            (path, None) => _ = self.inner.delete(&path).await,
+            None => self.inner.delete(path).await.map(|()| None),
         }
     }
-}
 
-fn denied(path: &Path) -> Error {
-    Error::PermissionDenied {
-        path: path.to_string(),
-        source: "read only".into(),
+    /// Puts or deletes an object.
+    async fn write(&self, path: &Path, put: Option<Put>) -> Result<Option<PutResult>> {
+        let is_put = put.is_some();
+        let fate = self.request(if is_put { "put" } else { "delete" }).await;
+        let faults = self.shared().faults;
+        if faults.is_read_only {
+            return Err(Error::PermissionDenied {
+                path: path.to_string(),
+                source: "read only".into(),
+            });
+        }
+        match fate {
+            Fate::Answered if !(is_put && faults.puts_unanswered) => {
+                let result = self.carry_out(path, put).await;
+                if is_put {
+                    self.answer().await;
+                }
+                return result;
+            }
+            Fate::Answered | Fate::Lost => _ = self.carry_out(path, put).await,
+            Fate::Late => self.shared().late.push((path.clone(), put)),
+            Fate::Failed => {}
+        }
+        Err(no_answer())
     }
 }
 
@@ -190,34 +218,12 @@ impl ObjectStore for SimStore {
                 implementer: self.to_string(),
             });
         }
-        let fate = self.request("put").await;
         let options = match self.shared().faults.ignores_conditions {
             true => PutOptions::default(),
             false => options,
         };
-        if self.shared().faults.is_read_only {
-            return Err(denied(path));
-        }
-        let fate = match self.shared().faults.puts_unanswered {
-            true => Fate::Lost,
-            false => fate,
-        };
-        match fate {
-            Fate::Failed => return Err(no_answer()),
-            Fate::Late => {
-                let put = Some((payload, options));
-                self.shared().late.push((path.clone(), put));
-                return Err(no_answer());
-            }
-            Fate::Lost => {
-                _ = self.inner.put_opts(path, payload, options).await;
-                return Err(no_answer());
-            }
-            Fate::Answered => {}
-        }
-        let result = self.inner.put_opts(path, payload, options).await;
-        self.answer().await;
-        result
+        let result = self.write(path, Some((payload, options))).await;
+        Ok(result?.expect("the result of a put"))
     }
 
     async fn put_multipart_opts(
@@ -263,22 +269,7 @@ impl ObjectStore for SimStore {
                 let this = this.clone();
                 async move {
                     let path = path?;
-                    if this.shared().faults.is_read_only {
-                        return Err(denied(&path));
-                    }
-                    match this.request("delete").await {
-                        Fate::Failed => return Err(no_answer()),
-                        Fate::Late => {
-                            this.shared().late.push((path, None));
-                            return Err(no_answer());
-                        }
-                        Fate::Lost => {
-                            _ = this.inner.delete(&path).await;
-                            return Err(no_answer());
-                        }
-                        Fate::Answered => {}
-                    }
-                    this.inner.delete(&path).await?;
+                    this.write(&path, None).await?;
                     Ok(path)
                 }
             })
@@ -407,63 +398,84 @@ impl World {
 
     /// Puts an object into the bucket, as another tool does.
     pub(super) fn put(&mut self, key: &str, bytes: &[u8]) {
-        let path = World::path(key);
-        let put = self.store.inner.put(&path, bytes.to_vec().into());
-        futures_util::future::FutureExt::now_or_never(put)
-            .unwrap()
-            .unwrap();
-        let name = key.replace('/', "\u{29f8}");
-        self.history
-            .entry(name)
-            .or_default()
-            .insert(ImageId::of(bytes));
+        self.replace(key, bytes);
+        let had = self.history.entry(key.replace('/', "\u{29f8}"));
+        had.or_default().insert(ImageId::of(bytes));
+    }
+
+    /// Replaces an object of the catalog.
+    pub(super) fn replace(&self, key: &str, bytes: &[u8]) {
+        now(self
+            .store
+            .inner
+            .put(&World::path(key), bytes.to_vec().into()))
+        .unwrap();
     }
 
     pub(super) fn delete(&self, key: &str) {
-        let path = World::path(key);
-        let delete = self.store.inner.delete(&path);
-        futures_util::future::FutureExt::now_or_never(delete)
-            .unwrap()
-            .unwrap();
+        now(self.store.inner.delete(&World::path(key))).unwrap();
     }
 
     /// The keys below a folder.
     pub(super) fn keys(&self, folder: &str) -> Vec<String> {
         let listing = self.store.inner.list(Some(&World::path(folder)));
-        let listed = futures_util::future::FutureExt::now_or_never(listing.collect::<Vec<_>>());
-        let paths = listed
-            .unwrap()
-            .into_iter()
-            .map(|meta| meta.unwrap().location);
+        let paths = now(listing.collect::<Vec<_>>()).into_iter();
+        let paths = paths.map(|meta| meta.unwrap().location);
         let key = |path: Path| path.as_ref()[PREFIX.len() + 1..].to_owned();
         paths.map(key).collect()
     }
 
     pub(super) fn read(&self, key: &str) -> Vec<u8> {
-        let inner = &self.store.inner;
         let path = World::path(key);
-        let read = async { inner.get(&path).await.unwrap().bytes().await.unwrap() };
-        futures_util::future::FutureExt::now_or_never(read)
-            .unwrap()
-            .to_vec()
+        let read = async { self.store.inner.get(&path).await.unwrap().bytes().await };
+        now(read).unwrap().to_vec()
     }
 
     /// Changes the last byte of an object of the catalog.
     pub(super) fn damage(&self, key: &str) {
         let mut bytes = self.read(key);
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
+        *bytes.last_mut().unwrap() ^= 1;
         self.replace(key, &bytes);
     }
 
-    /// Replaces an object of the catalog.
-    pub(super) fn replace(&self, key: &str, bytes: &[u8]) {
-        let path = World::path(key);
-        let put = self.store.inner.put(&path, bytes.to_vec().into());
-        futures_util::future::FutureExt::now_or_never(put)
-            .unwrap()
-            .unwrap();
+    /// Opens the image of these bytes with its first ones, on its own task. Returns the time that it took, too.
+    pub(super) fn open_image(
+        &mut self,
+        images: &Arc<ObjectImages>,
+        image: Image,
+        first: usize,
+    ) -> (Result<OpenImage, StoreError>, Duration) {
+        let begin = self.executor.clock.elapsed();
+        let opened = self
+            .executor
+            .block_on(Arc::clone(images).open(image, first));
+        (opened, self.executor.clock.elapsed() - begin)
     }
+
+    /// Changes the catalog as a pass over the bucket does. Returns the number of changes.
+    pub(super) fn commit(&mut self, images: &Arc<ObjectImages>, changes: Vec<Proposal>) -> usize {
+        let images = Arc::clone(images);
+        let commit = async move { images.shared().commit(changes, false).await };
+        self.executor.block_on(commit).unwrap()
+    }
+
+    #[track_caller]
+    pub(super) fn assert_all_list(&self, count: usize) {
+        for (process, images) in &self.images {
+            assert_eq!(names(images).len(), count, "process {process}");
+        }
+    }
+}
+
+/// The output of a future that does not wait.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("the backend is in memory")
+}
+
+/// An image that a server lists.
+pub(super) fn listed(images: &ObjectImages, bytes: &[u8]) -> Image {
+    let snapshot = ImageStore::catalog(images).snapshot();
+    snapshot.get(ImageId::of(bytes)).unwrap()
 }
 
 /// The names and IDs of a store's catalog.

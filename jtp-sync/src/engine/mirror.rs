@@ -297,26 +297,22 @@ mod tests {
 
     #[test]
     fn r8_backup_folder_whose_path_leads_into_the_folder_over_missing_ones_is_refused() {
-        let name = format!("jtp-sync-backup-{}", std::process::id());
-        let temp = std::env::temp_dir().join(name);
-        fs::create_dir_all(temp.join("out")).unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        let temp = temp.path();
+        fs::create_dir(temp.join("out")).unwrap();
         let is_accepted = |backup: &str, out: &str| {
             let backup = Backup::new(temp.join(backup));
             backup.check(&temp.join(out)).is_ok()
         };
-        let cases = [
+        for (backup, out, expected) in [
             ("out/.missing/../old", "out", false),
             ("missing/../out/old", "out", false),
             ("missing/a/../../out", "out", false),
             ("missing/../old", "out", true),
             ("out/missing/../.old", "out", true),
             ("new/old", "missing/../new", false),
-        ];
-        let wrong: Vec<_> = cases
-            .iter()
-            .filter(|(backup, out, expected)| is_accepted(backup, out) != *expected)
-            .collect();
-        fs::remove_dir_all(&temp).unwrap();
-        assert!(wrong.is_empty(), "{wrong:?}");
+        ] {
+            assert_eq!(is_accepted(backup, out), expected, "{backup} {out}");
+        }
     }
 }

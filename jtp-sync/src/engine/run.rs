@@ -320,12 +320,11 @@ impl Drop for Helper {
 mod tests {
     use std::io;
 
-    use jtp_driver::ShutdownSignal;
     use jtp_driver::client::Error as ClientFailure;
 
-    use super::super::session::{Config, Limits, State, lock};
+    use super::super::session::lock;
     use super::*;
-    use crate::{Options, Planner, Selection};
+    use crate::{Options, Planner};
 
     #[test]
     fn r6_a_connection_that_ends_without_work_is_not_counted_as_refused() {
@@ -336,21 +335,8 @@ mod tests {
                 lock(&seen).push(*connections);
             }
         };
-        let config = Config {
-            limits: Limits {
-                max_image_size: 1,
-                max_total_size: None,
-                max_entries: 1,
-                max_catalog_bytes: 1,
-            },
-            selection: Arc::new(Selection::all()),
-            read_only: false,
-            mirror: None,
-            backup: None,
-        };
-        let state = State::new(Planner::new(Options::new()));
-        let cancel = ShutdownSignal::new();
-        let session = Arc::new(Session::new(config, state, Arc::new(observer), cancel));
+        let planner = Planner::new(Options::new());
+        let session = Arc::new(Session::of_test(planner, observer));
         {
             let state = &mut *session.state();
             (state.connections, state.admitted) = (4, 4);

@@ -200,6 +200,27 @@ impl State {
     }
 }
 
+#[cfg(test)]
+impl Session {
+    /// A session without a folder, with low limits.
+    pub(super) fn of_test(planner: Planner, observer: impl Observer + 'static) -> Session {
+        let config = Config {
+            limits: Limits {
+                max_image_size: 100,
+                max_total_size: None,
+                max_entries: 100,
+                max_catalog_bytes: 100_000,
+            },
+            selection: Arc::new(Selection::all()),
+            read_only: false,
+            mirror: None,
+            backup: None,
+        };
+        let cancel = ShutdownSignal::new();
+        Session::new(config, State::new(planner), Arc::new(observer), cancel)
+    }
+}
+
 impl Session {
     pub(super) fn new(
         config: Config,

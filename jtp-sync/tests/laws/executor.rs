@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jtp_core::ImageId;
 use jtp_store::{fold_case, has_image_extension};
-use jtp_sync::{
-    Expect, Fetch, FileKind, Inventory, Names, Options, Outcome, Planner, Reason, Step,
-};
+use jtp_sync::{Expect, Fetch, FileKind, Inventory, Names, Options, Outcome, Planner, Step};
 
 use crate::model::{Folder, Rng, Server, is_made, random_name};
 
@@ -51,7 +49,6 @@ pub(crate) struct Run<'a> {
     /// Renamed, kept aside, placed, replaced.
     pub(crate) done: [u64; 4],
     pub(crate) lists: usize,
-    pub(crate) refused: Vec<(ImageId, Reason)>,
     pub(super) options: Options,
     /// Whether the folder may have changed without the planner's knowledge.
     pub(super) disturbed: bool,
@@ -93,7 +90,6 @@ impl<'a> Run<'a> {
             fetched: BTreeMap::new(),
             done: [0; 4],
             lists: 0,
-            refused: Vec::new(),
             options,
             disturbed: trouble.changes,
             scanned: false,
@@ -212,7 +208,7 @@ impl<'a> Run<'a> {
         }
         match step {
             Step::Discard { id } => assert!(self.in_hand.remove(&id), "{id} did not arrive"),
-            Step::Refuse { id, reason } => self.refused.push((id, reason)),
+            Step::Refuse { .. } => {}
             step => self.pending.push(step),
         }
     }
@@ -339,13 +335,11 @@ impl<'a> Run<'a> {
             self.log.push(format!("stale: {id} to {to}"));
             return self.planner.report(id, Outcome::Stale);
         }
-        let is_immutable = |name: &Option<String>| {
-            name.as_ref()
-                .is_some_and(|name| self.folder.immutable.contains(name))
-        };
+        let mut touched = from.iter().chain(&there);
+        let is_immutable = touched.any(|name| self.folder.immutable.contains(name));
         // A file is in place of a folder.
         let has_no_folder = !self.folder.in_place_of_folders(to).is_empty();
-        let fails = is_immutable(&from) || is_immutable(&there) || has_no_folder;
+        let fails = is_immutable || has_no_folder;
         if fails || (self.trouble.errors && self.rng.percent(8)) {
             self.log.push(format!("failed: {id} to {to}"));
             return self.planner.report(id, Outcome::Failed);
@@ -356,10 +350,6 @@ impl<'a> Run<'a> {
             !is_left_out(&id),
             "R8: {id} is left out, and moved or placed"
         );
-        if let Some(FileKind::Image(replaced)) = content {
-            let is_kept = replaced == id || !is_left_out(&replaced);
-            assert!(is_kept, "R8: {replaced} is left out, and replaced");
-        }
         if let Some(kind) = content {
             let replaced = match kind {
                 FileKind::Image(replaced) => replaced,
@@ -373,6 +363,10 @@ impl<'a> Run<'a> {
                     id
                 }
             };
+            assert!(
+                replaced == id || !is_left_out(&replaced),
+                "R8: {replaced} is left out, and replaced"
+            );
             let all = self.options.fetch() == Fetch::All && self.in_hand.contains(&replaced);
             let is_kept = replaced == id || self.folder.holders(replaced).len() > 1 || all;
             assert!(
@@ -388,11 +382,9 @@ impl<'a> Run<'a> {
                 !stays || self.folder.holders(replaced).len() > 1,
                 "{replaced} stays, and is replaced"
             );
-            self.done[3] += 1;
-        } else if expect != Expect::Nothing {
-            // The planner counts what it expects.
-            self.done[3] += 1;
         }
+        // The planner counts what it expects.
+        self.done[3] += u64::from(content.is_some() || expect != Expect::Nothing);
         assert!(
             self.known.contains(&id) || from.is_some(),
             "R8 (c): {id} is in no LIST, and placed"
@@ -408,6 +400,15 @@ impl<'a> Run<'a> {
         self.folder.insert(to, FileKind::Image(id));
         self.done[kind] += 1;
         self.planner.report(id, Outcome::Done);
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if std::env::var_os("JTP_SEED").is_some() {
+            let log = self.log.join("\n");
+            eprintln!("{log}\n{:?}\n{:?}", self.folder, self.planner);
+        }
     }
 }
 

@@ -5,11 +5,11 @@
 
 mod calls;
 mod cases;
-mod copies;
 mod executor;
 mod folders;
 mod histories;
 mod left_out;
 mod model;
 mod requests;
+mod script;
 mod unlisted;

@@ -24,14 +24,6 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    pub(crate) fn of(files: &[(&str, u64)]) -> Folder {
-        let image = |(name, id): &(&str, u64)| ((*name).to_owned(), FileKind::Image(ImageId(*id)));
-        Folder {
-            files: files.iter().map(image).collect(),
-            ..Folder::default()
-        }
-    }
-
     /// The name of the file that the file system finds under a name.
     pub(crate) fn find(&self, name: &str) -> Option<String> {
         if !self.folding {
@@ -87,26 +79,12 @@ impl Folder {
 
     pub(crate) fn holders(&self, id: ImageId) -> Vec<&str> {
         let has = |(_, kind): &(&String, &FileKind)| **kind == FileKind::Image(id);
-        self.files
-            .iter()
-            .filter(has)
-            .map(|(name, _)| name.as_str())
-            .collect()
+        let holders = self.files.iter().filter(has);
+        holders.map(|(name, _)| name.as_str()).collect()
     }
 
     pub(crate) fn contains(&self, id: ImageId) -> bool {
         !self.holders(id).is_empty()
-    }
-
-    /// The images by file name, as a test writes them.
-    pub(crate) fn images(&self) -> Vec<(&str, u64)> {
-        let mut images = Vec::new();
-        for (name, kind) in &self.files {
-            if let FileKind::Image(id) = kind {
-                images.push((name.as_str(), id.0));
-            }
-        }
-        images
     }
 }
 
@@ -119,34 +97,21 @@ pub(crate) fn folders(path: &str) -> impl Iterator<Item = &str> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Server {
     pub(crate) entries: Vec<(String, ImageId)>,
-    pub(crate) next_id: u64,
+    next_id: u64,
 }
 
 impl Server {
-    pub(crate) fn of(entries: &[(&str, u64)]) -> Server {
-        let entries = entries
-            .iter()
-            .map(|(name, id)| ((*name).to_owned(), ImageId(*id)))
-            .collect();
-        Server {
-            entries,
-            next_id: 1000,
-        }
-    }
-
     pub(crate) fn ids(&self) -> BTreeSet<ImageId> {
         self.entries.iter().map(|(_, id)| *id).collect()
     }
 
     /// The names that the images are to have, found with the name plan alone.
     pub(crate) fn expected_names(&self) -> BTreeMap<ImageId, FileName> {
-        let mut first: BTreeMap<ImageId, &str> = BTreeMap::new();
-        let mut order = Vec::new();
+        let mut order: Vec<(ImageId, &str)> = Vec::new();
         for (name, id) in &self.entries {
-            if first.insert(*id, name).is_none() {
-                order.push((*id, name.as_str()));
-            } else {
-                first.insert(*id, order.iter().find(|(other, _)| other == id).unwrap().1);
+            // The first entry of an ID stands. // S4
+            if order.iter().all(|(other, _)| other != id) {
+                order.push((*id, name));
             }
         }
         let mut plan = NamePlan::with_folders();
@@ -154,17 +119,15 @@ impl Server {
             plan.add(*id, name, FileType::Png);
         }
         for (n, (id, name)) in order.iter().enumerate() {
-            let later = order[n + 1..]
-                .iter()
-                .any(|(_, other)| nfc(other) == nfc(name));
-            if later {
+            let mut later = order[n + 1..].iter();
+            if later.any(|(_, other)| nfc(other) == nfc(name)) {
                 plan.supersede(*id);
             }
         }
-        order
+        let named = order
             .iter()
-            .map(|(id, _)| (*id, plan.name(*id, FileType::Png)))
-            .collect()
+            .map(|(id, _)| (*id, plan.name(*id, FileType::Png)));
+        named.collect()
     }
 
     /// Changes something at random. Returns the events that WATCH reports.
@@ -226,7 +189,7 @@ impl Server {
             }
         }
         self.next_id += 1;
-        ImageId(self.next_id)
+        ImageId(1000 + self.next_id)
     }
 
     fn set(&mut self, name: &str, id: ImageId) {

@@ -7,7 +7,7 @@ use jtp_core::ImageId;
 use jtp_sync::{Difference, FileKind, Inventory, Options, Planner, Unlisted};
 use proptest::prelude::*;
 
-use crate::cases::{planner, steps};
+use crate::script::{go_on, play, steps};
 
 fn unlisted(planner: &Planner) -> Vec<(String, u64, Option<String>)> {
     let tuple = |file: Unlisted| (file.name, file.id.0, file.copy);
@@ -16,27 +16,16 @@ fn unlisted(planner: &Planner) -> Vec<(String, u64, Option<String>)> {
 
 #[test]
 fn r8_images_that_the_server_does_not_list_and_further_copies_are_unlisted() {
-    let files = [
-        ("a.png", 1),
-        ("copy of a.png", 1),
-        ("gone.png", 2),
-        ("old name.png", 3),
-    ];
-    let listed = [("a.png", 1), ("new name.png", 3), ("new.png", 4)];
-    let mut planner = planner(Options::new(), &files, &listed);
-    assert_eq!(planner.present(), 4);
-    assert_eq!(
-        steps(&mut planner),
-        [
-            "rename 3 old name.png new name.png",
-            "fetch 4",
-            "place 4 new.png"
-        ]
+    let mut planner = play(
+        "folder a.png=1 copy.png=1 gone.png=2 old.png=3
+         list a.png=1 new-name.png=3 new.png=4",
     );
+    assert_eq!(planner.present(), 4);
+    steps(&mut planner);
     assert_eq!(
         unlisted(&planner),
         [
-            ("copy of a.png".to_owned(), 1, Some("a.png".to_owned())),
+            ("copy.png".to_owned(), 1, Some("a.png".to_owned())),
             ("gone.png".to_owned(), 2, None)
         ]
     );
@@ -45,44 +34,23 @@ fn r8_images_that_the_server_does_not_list_and_further_copies_are_unlisted() {
 
 #[test]
 fn r8_what_is_no_image_was_not_read_or_is_left_out_is_never_unlisted() {
-    let mut inventory = Inventory::new();
-    inventory.add("notes.txt", FileKind::Other);
-    inventory.add("disk.img", FileKind::Unrecognised(ImageId(7)));
-    inventory.add("unread.png", FileKind::Unread);
-    inventory.add("folder", FileKind::Folder);
-    inventory.add("link.png", FileKind::Reserved);
-    inventory.add("left out.png", FileKind::Image(ImageId(1)));
-    inventory.add("copy.png", FileKind::Image(ImageId(1)));
-    let mut planner = Planner::new(Options::new());
-    planner.set_folder(inventory);
-    planner.begin_list();
-    planner.leave_out(ImageId(1), "left out.png", Png, 1);
-    assert_eq!(planner.end_list(true).entries, 1);
-    assert!(steps(&mut planner).is_empty());
+    let planner = play(
+        "folder notes.txt=other disk.img=unrecognised-7 unread.png=unread folder=folder link.png=reserved \
+             left-out.png=1 copy.png=1
+         list !left-out.png=1
+         > nothing",
+    );
     assert!(planner.unlisted().is_empty());
 }
 
 #[test]
 fn r8_temporary_files_backups_and_empty_files_are_never_unlisted_or_extra() {
-    let files = [
-        ("a.png", 1),
-        ("a.png_original", 1),
-        ("b.png~", 2),
-        ("c.bak", 3),
-        ("sub/d.png.part", 4),
-        ("e.png.crdownload", 5),
-        ("~$f.png", 6),
-        ("gone.png", 8),
-        ("listed.png~", 9),
-    ];
-    let mut inventory = Inventory::new();
-    for (name, id) in files {
-        inventory.add(name, FileKind::Image(ImageId(id)));
-    }
-    inventory.add("empty.png", FileKind::Image(ImageId::of(b"")));
-    let mut planner = Planner::new(Options::new());
-    planner.set_folder(inventory);
-    crate::cases::list(&mut planner, &[("a.png", 1), ("listed.png", 9)]);
+    let empty = ImageId::of(b"").0;
+    let mut planner = play(&format!(
+        "folder a.png=1 a.png_original=1 b.png~=2 c.bak=3 sub/d.png.part=4 e.png.crdownload=5 ~$f.png=6 \
+             gone.png=8 listed.png~=9 empty.png={empty}
+         list a.png=1 listed.png=9"
+    ));
     let mut extra = Vec::new();
     planner.compare(&mut |difference| {
         if let Difference::Extra { name, .. } = difference {
@@ -91,7 +59,7 @@ fn r8_temporary_files_backups_and_empty_files_are_never_unlisted_or_extra() {
     });
     assert_eq!(extra, ["gone.png"]);
     // A listed image gets its name, whatever name its file has.
-    assert_eq!(steps(&mut planner), ["rename 9 listed.png~ listed.png"]);
+    go_on(&mut planner, "> rename 9 listed.png~ listed.png");
     assert_eq!(unlisted(&planner), [("gone.png".to_owned(), 8, None)]);
 }
 

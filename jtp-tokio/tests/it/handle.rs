@@ -10,7 +10,7 @@ use jtp_tokio::runtime::Tokio;
 use jtp_tokio::store::MemoryStore;
 use jtp_tokio::{Client, Server};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 
 use crate::Result;
 
@@ -35,19 +35,18 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn runtime() -> Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(1).enable_all();
-    Ok(builder.thread_name("of the handle").build()?)
-}
-
 #[test]
-fn connections_run_on_the_runtime_of_the_handle() -> Result {
-    let runtime = runtime()?;
+fn server_and_client_work_outside_of_the_runtime_of_their_handle() -> Result {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .thread_name("of the handle")
+        .build()?;
+    let tokio = Tokio::with_handle(runtime.handle().clone());
     let store = MemoryStore::new();
     store.insert("a.png", b"pixels".as_slice())?;
     let (handled, handler_threads) = mpsc::channel();
-    let server = Server::builder_on(Tokio::with_handle(runtime.handle().clone()), store)
+    let server = Server::builder_on(tokio.clone(), store)
         .on_request(move |request| {
             let name = thread::current().name().map(str::to_owned);
             handled.send(name).unwrap();
@@ -55,37 +54,17 @@ fn connections_run_on_the_runtime_of_the_handle() -> Result {
         })
         .build();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    let address = listener.local_addr()?.to_string();
+    let port = listener.local_addr()?.port();
     let serving = thread::spawn({
         let server = server.clone();
         move || block_on(server.serve(listener, pending()))
     });
-    let mut client = Client::builder(address).build();
-    assert_eq!(runtime.block_on(client.list())?.len(), 1);
-    assert_eq!(handler_threads.recv()?.as_deref(), Some("of the handle"));
-    block_on(server.shutdown());
-    serving.join().unwrap()?;
-    Ok(())
-}
-
-#[test]
-fn client_with_a_handle_works_outside_of_its_runtime() -> Result {
-    let runtime = runtime()?;
-    let store = MemoryStore::new();
-    store.insert("a.png", b"pixels".as_slice())?;
-    let server = Server::builder(store).build();
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    let port = listener.local_addr()?.port();
-    let serving = runtime.spawn({
-        let server = server.clone();
-        async move { server.serve(listener, pending()).await }
-    });
-    let tokio = Tokio::with_handle(runtime.handle().clone());
     // A name, which is resolved on the runtime too.
     let mut client = Client::builder_on(tokio, format!("localhost:{port}")).build();
     assert_eq!(block_on(client.list())?.len(), 1);
+    assert_eq!(handler_threads.recv()?.as_deref(), Some("of the handle"));
     block_on(client.close());
-    runtime.block_on(server.shutdown());
-    runtime.block_on(serving)??;
+    block_on(server.shutdown());
+    serving.join().unwrap()?;
     Ok(())
 }

@@ -5,7 +5,6 @@ mod cancel_safety;
 mod common;
 mod fairness;
 mod handle;
-mod idle;
 mod limits;
 mod pause;
 mod ready;

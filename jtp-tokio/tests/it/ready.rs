@@ -1,17 +1,16 @@
-//! Bodies that can sometimes be read without blocking.
+//! Bodies that can sometimes be read without blocking, and are closed once they are sent.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
-use jtp_core::Image;
+use jtp_core::client::ClientConfig;
+use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_tokio::bytes::Bytes;
-use jtp_tokio::store::{
-    Blocking, BlockingBody, BlockingStore, ImageStore, LiveCatalog, MemoryStore, StoreError,
-};
+use jtp_tokio::store::{Blocking, BlockingBody, BlockingStore, LiveCatalog, StoreError};
+use jtp_tokio::{Client, Peer, Server};
 
 use crate::Result;
-use crate::common::{client_of, read_whole};
 
 /// The threads on which bodies were read.
 #[derive(Debug, Default)]
@@ -21,10 +20,13 @@ struct Reads {
     /// The threads of blocking reads.
     blocking: Mutex<Vec<ThreadId>>,
     attempts: AtomicUsize,
+    /// Open bodies.
+    open: AtomicUsize,
 }
 
 struct PartlyReadyStore {
-    store: Arc<MemoryStore>,
+    catalog: LiveCatalog,
+    images: Vec<Bytes>,
     reads: Arc<Reads>,
     /// How many bytes the n-th non-blocking read may return; `None` if it would block.
     ready: fn(usize) -> Option<usize>,
@@ -38,12 +40,15 @@ struct PartlyReadyBody {
 
 impl BlockingStore for PartlyReadyStore {
     fn catalog(&self) -> &LiveCatalog {
-        self.store.catalog()
+        &self.catalog
     }
 
     fn open(&self, image: &Image) -> Result<(Image, Arc<dyn BlockingBody>), StoreError> {
+        let mut images = self.images.iter();
+        let bytes = images.find(|bytes| ImageId::of(bytes) == image.id);
+        self.reads.open.fetch_add(1, Ordering::SeqCst);
         let body = PartlyReadyBody {
-            bytes: read_whole(&self.store, *image)?,
+            bytes: bytes.ok_or(StoreError::Gone(image.id))?.clone(),
             reads: Arc::clone(&self.reads),
             ready: self.ready,
         };
@@ -59,13 +64,16 @@ impl PartlyReadyBody {
     }
 }
 
+impl Drop for PartlyReadyBody {
+    fn drop(&mut self) {
+        self.reads.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl BlockingBody for PartlyReadyBody {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, StoreError> {
-        self.reads
-            .blocking
-            .lock()
-            .unwrap()
-            .push(thread::current().id());
+        let mut threads = self.reads.blocking.lock().unwrap();
+        threads.push(thread::current().id());
         Ok(self.copy(offset, buf))
     }
 
@@ -73,38 +81,44 @@ impl BlockingBody for PartlyReadyBody {
         let Some(max) = (self.ready)(self.reads.attempts.fetch_add(1, Ordering::SeqCst)) else {
             return Ok(None);
         };
-        self.reads
-            .non_blocking
-            .lock()
-            .unwrap()
-            .push(thread::current().id());
+        let mut threads = self.reads.non_blocking.lock().unwrap();
+        threads.push(thread::current().id());
         let max = max.min(buf.len());
         Ok(Some(self.copy(offset, &mut buf[..max])))
     }
 }
 
 async fn fetch_all(ready: fn(usize) -> Option<usize>) -> Result<Arc<Reads>> {
+    const LENGTH: u32 = 3 << 20;
     let reads = Arc::<Reads>::default();
-    let store = PartlyReadyStore {
-        store: Arc::default(),
+    let image = |n: u8| -> Bytes { (0..LENGTH).map(|at| (at / 1000) as u8 ^ n).collect() };
+    let images: Vec<Bytes> = (0..3).map(image).collect();
+    let catalog = LiveCatalog::new();
+    for (n, bytes) in images.iter().enumerate() {
+        let image = Image::new(ImageId::of(bytes), Flags::new(FileType::Png, false), LENGTH);
+        catalog.edit(|writer| writer.insert(&format!("{n}.png"), image))?;
+    }
+    let store = Blocking::new(PartlyReadyStore {
+        catalog,
+        images: images.clone(),
         reads: Arc::clone(&reads),
         ready,
-    };
-    let image_bytes =
-        |n: u8| -> Vec<u8> { (0..3 << 20).map(|at: u32| (at / 1000) as u8 ^ n).collect() };
-    for n in 0..3 {
-        store.store.insert(&format!("{n}.png"), image_bytes(n))?;
+    });
+    let server = Server::builder(store).build();
+    let (client_end, server_end) = tokio::io::duplex(64 * 1024);
+    let serving =
+        tokio::spawn(async move { server.serve_stream(server_end, Peer::default()).await });
+    let mut client = Client::from_stream(client_end, ClientConfig::new());
+    let mut received = client.list_and_get();
+    for expected in &images {
+        let image = received.next().await?.ok_or("no image")?;
+        assert!(image.bytes(3 << 20).await? == *expected);
     }
-    let (mut client, ended) = client_of(Blocking::new(store));
-    let mut images = client.list_and_get();
-    let mut count = 0;
-    while let Some(image) = images.next().await? {
-        assert!(image.bytes(3 << 20).await? == image_bytes(count));
-        count += 1;
-    }
-    assert_eq!(count, 3);
+    assert!(received.next().await?.is_none());
+    client.list().await?; // By now the server has finished the images.
+    assert_eq!(reads.open.load(Ordering::SeqCst), 0);
     drop(client);
-    ended.await?;
+    serving.await??;
     Ok(reads)
 }
 

@@ -3,13 +3,13 @@
 //! mutant without a build, and only against the mutants whose code it reaches (`run`).
 //!
 //! ```text
-//! tests/mutants/run jtp-core [--file GLOB]... [--again] [--jobs N] [-- ARGUMENTS OF cargo test]
+//! tests/mutants/run jtp-core [--file GLOB]... [--skip TEXT]... [--again] [--jobs N] [-- ARGUMENTS OF cargo test]
 //! ```
 //!
 //! The results are in `target/mutants/CRATE.txt`: a line for each mutant with its outcome, the mutant, and the test that
 //! caught it. `equivalent.txt` lists the mutants that no test can catch, with the reasons; `survivors.txt` those that no test
 //! catches yet. Any other survivor is printed, and the run fails. `--again` runs only those that
-//! were not caught the last time.
+//! were not caught the last time; `--skip` leaves out the tests whose name contains a text.
 //!
 //! `tests/mutants/run faults` plants the faults that `faults/` lists instead: see `planted`.
 
@@ -19,6 +19,7 @@ mod rewrite;
 mod run;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 use std::sync::Mutex;
@@ -59,6 +60,7 @@ struct Options {
     /// Passed to `cargo mutants`.
     files: Vec<String>,
     again: bool,
+    skip: Vec<String>,
     jobs: usize,
     tests: Vec<String>,
 }
@@ -66,10 +68,12 @@ struct Options {
 fn options() -> Options {
     let mut arguments = std::env::args().skip(1);
     let package = arguments.next().unwrap_or_else(|| fail("usage: tests/mutants/run CRATE [-- ARGUMENTS]"));
-    let mut options = Options { package, files: Vec::new(), again: false, jobs: 1, tests: Vec::new() };
+    let (files, skip, tests) = (Vec::new(), Vec::new(), Vec::new());
+    let mut options = Options { package, files, again: false, skip, jobs: 1, tests };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--file" => options.files.extend(["--file".to_owned(), arguments.next().unwrap_or_default()]),
+            "--skip" => options.skip.extend(arguments.next()),
             "--again" => options.again = true,
             "--jobs" => options.jobs = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1),
             "--" => options.tests.extend(arguments.by_ref()),
@@ -85,6 +89,23 @@ fn options() -> Options {
 fn fail(message: &str) -> ! {
     eprintln!("mutants: {message}");
     exit(2)
+}
+
+/// The results of `work` for each number below `count`, on several threads.
+fn in_parallel<T: Send>(jobs: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let run = || {
+        loop {
+            let n = next.fetch_add(1, Relaxed);
+            if n >= count {
+                return;
+            }
+            let result = work(n);
+            results.lock().expect("no thread panics").insert(n, result);
+        }
+    };
+    std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(run))));
+    results.into_inner().expect("no thread panics").into_values().collect()
 }
 
 /// The workspace, and where builds go.
@@ -154,7 +175,8 @@ fn main() {
     let built = build::build(&copy, &target, &options, &mutants);
     let (equivalent, survivors) = (listed(&root, "equivalent.txt"), listed(&root, "survivors.txt"));
     let known = if options.again { earlier(&results) } else { HashMap::new() };
-    let tests = run::Tests::measure(built.executables, (&target, None), options.jobs, |_| true);
+    let wanted = |test: &str| !options.skip.iter().any(|text| test.contains(text.as_str()));
+    let tests = run::Tests::measure(built.executables, (&target, None), options.jobs, wanted);
     let is_new = AtomicBool::new(false);
     let outcome_of = |n: usize| {
         let mutant = &mutants[n];
@@ -179,31 +201,16 @@ fn main() {
         }
         outcome
     };
-    let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(BTreeMap::new());
-    let work = || {
-        loop {
-            let n = next.fetch_add(1, Relaxed);
-            if n >= mutants.len() {
-                return;
-            }
-            let outcome = outcome_of(n);
-            let mut outcomes = outcomes.lock().expect("no thread panics");
-            outcomes.insert(n, outcome);
-            if outcomes.len() % 50 == 0 || outcomes.len() == mutants.len() {
-                let line = |(n, outcome): (&usize, &Outcome)| {
-                    let ((word, by), mutant) = (outcome.columns(), &mutants[*n]);
-                    format!("{word}\t{by}\t{}\t{}\n", mutant.line, mutant.key)
-                };
-                let lines: String = outcomes.iter().map(line).collect();
-                std::fs::write(&results, lines).expect("the results can be written");
-            }
-        }
-    };
-    std::thread::scope(|scope| (0..options.jobs).for_each(|_| drop(scope.spawn(work))));
-    let outcomes = outcomes.into_inner().expect("no thread panics");
+    let file = std::fs::File::create(&results).expect("the results can be written");
+    let outcomes = in_parallel(options.jobs, mutants.len(), |n| {
+        let outcome = outcome_of(n);
+        let ((word, by), mutant) = (outcome.columns(), &mutants[n]);
+        let line = format!("{word}\t{by}\t{}\t{}\n", mutant.line, mutant.key);
+        (&file).write_all(line.as_bytes()).expect("the results can be written");
+        outcome
+    });
     let mut counts = BTreeMap::new();
-    for outcome in outcomes.values() {
+    for outcome in &outcomes {
         *counts.entry(outcome.columns().0).or_insert(0) += 1;
     }
     println!("{}: {} mutants: {counts:?}; {}", options.package, mutants.len(), results.display());

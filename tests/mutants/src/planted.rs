@@ -28,9 +28,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::{Outcome, build, copy_workspace, fail, folders, rewrite, run};
+use crate::{Outcome, build, copy_workspace, fail, folders, in_parallel, rewrite, run};
 
 struct Fault {
     name: String,
@@ -279,42 +278,38 @@ pub fn main() {
     let wanted = |test: &str| chosen.iter().any(|n| names(&faults[*n], test));
     let tests = run::Tests::measure(executables, (&target, Some(target.join("debug"))), options.jobs, wanted);
 
-    let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(BTreeMap::new());
-    let work = || {
-        while let Some(&n) = chosen.get(next.fetch_add(1, Relaxed)) {
-            let outcome = match &faults[n].argued {
-                Some(_) => Outcome::Argued,
-                None => tests.outcome(n, |test| names(&faults[n], test)),
-            };
-            let (word, by) = outcome.columns();
-            println!("{word:10} {:40} {by}", faults[n].name);
-            let mut outcomes = outcomes.lock().expect("no thread panics");
-            if let (Outcome::Caught(by) | Outcome::Timeout(by), true) = (&outcome, options.write) {
-                write_finder(&faults[n], by);
-            }
-            outcomes.insert(n, outcome);
+    let writing = Mutex::new(());
+    let outcomes = in_parallel(options.jobs, chosen.len(), |at| {
+        let (n, fault) = (chosen[at], &faults[chosen[at]]);
+        let outcome = match &fault.argued {
+            Some(_) => Outcome::Argued,
+            None => tests.outcome(n, |test| names(fault, test)),
+        };
+        let (word, by) = outcome.columns();
+        println!("{word:10} {:40} {by}", fault.name);
+        if let (Outcome::Caught(by) | Outcome::Timeout(by), true) = (&outcome, options.write) {
+            let _one_at_a_time = writing.lock().expect("no thread panics");
+            write_finder(fault, by);
         }
-    };
-    std::thread::scope(|scope| (0..options.jobs).for_each(|_| drop(scope.spawn(work))));
+        outcome
+    });
 
-    let outcomes = outcomes.into_inner().expect("no thread panics");
     let results = target.join("mutants/faults.md");
     let mut table = "| fault | guarantee | found by |\n|---|---|---|\n".to_owned();
-    for (n, outcome) in &outcomes {
+    for (fault, outcome) in chosen.iter().map(|n| &faults[*n]).zip(&outcomes) {
         let found = match outcome {
             Outcome::Caught(by) => by.clone(),
             Outcome::Timeout(by) => format!("{by} (does not end)"),
-            Outcome::Argued => faults[*n].argued.clone().unwrap_or_default(),
+            Outcome::Argued => fault.argued.clone().unwrap_or_default(),
             other => format!("**{}**", other.columns().0),
         };
-        let _ = writeln!(table, "| {} | {} | {found} |", faults[*n].name, faults[*n].guarantee);
+        let _ = writeln!(table, "| {} | {} | {found} |", fault.name, fault.guarantee);
     }
     std::fs::write(&results, table).expect("the results can be written");
     let is_found = |outcome: &&Outcome| matches!(outcome, Outcome::Caught(_) | Outcome::Timeout(_));
-    let found = outcomes.values().filter(is_found).count();
+    let found = outcomes.iter().filter(is_found).count();
     println!("{found} of {} faults are found; {}", outcomes.len(), results.display());
-    if outcomes.values().any(|outcome| matches!(outcome, Outcome::Survived | Outcome::Unreached)) {
+    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Survived | Outcome::Unreached)) {
         exit(1);
     }
 }

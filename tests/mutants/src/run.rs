@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
@@ -56,17 +55,8 @@ impl Tests {
             names.extend(tests.map(|test| (number, test.to_owned())));
         }
         let mut this = Self { executables, programs, tests: Vec::new() };
-        let (names, tests) = (Mutex::new(names.into_iter()), Mutex::new(Vec::new()));
-        let work = || {
-            loop {
-                let next = names.lock().expect("no thread panics").next();
-                let Some((executable, name)) = next else { return };
-                let test = this.measured(executable, name, target);
-                tests.lock().expect("no thread panics").extend(test);
-            }
-        };
-        std::thread::scope(|scope| (0..jobs).for_each(|_| drop(scope.spawn(work))));
-        this.tests = tests.into_inner().expect("no thread panics");
+        let measured = crate::in_parallel(jobs, names.len(), |n| this.measured(names[n].0, &names[n].1, target));
+        this.tests = measured.into_iter().flatten().collect();
         this.tests.sort_by_key(|test| test.usual);
         let total: Duration = this.tests.iter().map(|test| test.usual).sum();
         println!("{} tests, {} s", this.tests.len(), total.as_secs());
@@ -77,11 +67,11 @@ impl Tests {
     }
 
     /// A test, how long it takes, and what it reaches; nothing if it fails.
-    fn measured(&self, executable: usize, name: String, target: &Path) -> Option<Test> {
+    fn measured(&self, executable: usize, name: &str, target: &Path) -> Option<Test> {
         let log = target.join(format!("mutants/reached-{:?}", std::thread::current().id()));
         let _ = std::fs::remove_file(&log);
         let start = Instant::now();
-        let ended = self.run(executable, &name, ("JTP_MUTANT_LOG", &log.to_string_lossy()), MAX_TIME);
+        let ended = self.run(executable, name, ("JTP_MUTANT_LOG", &log.to_string_lossy()), MAX_TIME);
         let usual = start.elapsed();
         if !matches!(ended, Ended::Passed) {
             println!("left out, since it fails without a mutant: {name}");
@@ -90,7 +80,7 @@ impl Tests {
         let log = std::fs::read(&log).unwrap_or_default();
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_ne_bytes) as usize;
         let reaches = log.chunks(4).map(number).collect();
-        Some(Test { executable, name, usual, reaches })
+        Some(Test { executable, name: name.to_owned(), usual, reaches })
     }
 
     /// Runs the tests that reach a mutant and whose names are `wanted`, until one fails.

@@ -1,38 +1,19 @@
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use jtp_core::FileType::Png;
 use jtp_core::{BodyReceiver, Flags, Image, ImageId};
-use jtp_driver::ShutdownSignal;
 use jtp_store::{OutputFolder, StagedFile};
+use tempfile::tempdir;
 
 use super::super::event::Silent;
-use super::super::session::{Config, Limits, Session, State};
+use super::super::session::Session;
 use super::Obstacle;
 use crate::inventory::{FileKind, Inventory};
 use crate::options::Options;
 use crate::planner::Planner;
-use crate::selection::Selection;
-
-/// A folder, removed when this is dropped.
-struct Temp(PathBuf);
-
-impl Temp {
-    fn new(name: &str) -> Temp {
-        let name = format!("jtp-sync-moves-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Temp(path)
-    }
-}
-
-impl Drop for Temp {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A session in a folder whose inodes prove nothing, of which a scan has found these files, and in step with a LIST.
 fn session(folder: &Path, files: &[(&str, &[u8])], listed: &[(&str, &[u8])]) -> Session {
@@ -47,20 +28,7 @@ fn session(folder: &Path, files: &[(&str, &[u8])], listed: &[(&str, &[u8])]) -> 
         planner.entry(ImageId::of(bytes), name, Png, 3);
     }
     assert_eq!(planner.end_list(true).entries, listed.len() as u64);
-    let config = Config {
-        limits: Limits {
-            max_image_size: 100,
-            max_total_size: None,
-            max_entries: 100,
-            max_catalog_bytes: 100_000,
-        },
-        selection: Arc::new(Selection::all()),
-        read_only: false,
-        mirror: None,
-        backup: None,
-    };
-    let state = State::new(planner);
-    let session = Session::new(config, state, Arc::new(Silent), ShutdownSignal::new());
+    let session = Session::of_test(planner, Silent);
     session.set_folder(OutputFolder::open_distrusting_inodes(folder).unwrap());
     session
 }
@@ -79,41 +47,44 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn r8_file_gets_its_name_in_another_case_where_inodes_prove_nothing() {
-    let temp = Temp::new("case");
-    fs::write(temp.0.join("x00.png"), b"one").unwrap();
-    if !temp.0.join("X00.png").exists() {
+    let temp = tempdir().unwrap();
+    fs::write(temp.path().join("x00.png"), b"one").unwrap();
+    if !temp.path().join("X00.png").exists() {
         // Like a file system that ignores case: both spellings lead to one file.
-        fs::hard_link(temp.0.join("x00.png"), temp.0.join("X00.png")).unwrap();
+        fs::hard_link(temp.path().join("x00.png"), temp.path().join("X00.png")).unwrap();
     }
-    let session = session(&temp.0, &[("x00.png", b"one")], &[("X00.png", b"one")]);
+    let session = session(temp.path(), &[("x00.png", b"one")], &[("X00.png", b"one")]);
     session.run_moves().unwrap();
-    assert_eq!(contents(&temp.0), [("X00.png".to_owned(), b"one".to_vec())]);
+    assert_eq!(
+        contents(temp.path()),
+        [("X00.png".to_owned(), b"one".to_vec())]
+    );
     assert!(session.state().planner.is_finished());
     assert_eq!(session.state().planner.totals().failed(), 0);
 }
 
 #[test]
 fn r8_other_image_of_the_same_size_and_time_is_not_taken_for_the_same_file_in_another_case() {
-    let temp = Temp::new("other");
+    let temp = tempdir().unwrap();
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     for (name, bytes) in [("X00.png", b"two"), ("x00.png", b"one")] {
-        fs::write(temp.0.join(name), bytes).unwrap();
-        let file = fs::File::options().write(true).open(temp.0.join(name));
+        fs::write(temp.path().join(name), bytes).unwrap();
+        let file = fs::File::options().write(true).open(temp.path().join(name));
         file.unwrap().set_modified(time).unwrap();
     }
-    if fs::read(temp.0.join("X00.png")).unwrap() != b"two" {
+    if fs::read(temp.path().join("X00.png")).unwrap() != b"two" {
         eprintln!("skipped: the file system ignores case");
         return;
     }
     let listed: [(&str, &[u8]); 2] = [("X00.png", b"one"), ("z.png", b"two")];
     // The second file came after the scan.
-    let session = session(&temp.0, &[("x00.png", b"one")], &listed);
+    let session = session(temp.path(), &[("x00.png", b"one")], &listed);
     session.run_moves().unwrap();
     let expected = [
         ("X00.png".to_owned(), b"one".to_vec()),
         ("z.png".to_owned(), b"two".to_vec()),
     ];
-    assert_eq!(contents(&temp.0), expected);
+    assert_eq!(contents(temp.path()), expected);
 }
 
 fn staged(folder: &OutputFolder, bytes: &[u8]) -> StagedFile {
@@ -130,13 +101,13 @@ fn staged(folder: &OutputFolder, bytes: &[u8]) -> StagedFile {
 fn r8_step_that_an_event_has_overtaken_is_not_made() {
     let (one, two): (&[u8], &[u8]) = (b"one", b"two");
     for renames in [false, true] {
-        let temp = Temp::new(&format!("event-{renames}"));
+        let temp = tempdir().unwrap();
         let mut files = vec![("a.png", one)];
         files.extend(renames.then_some(("b.png", two)));
         for (name, bytes) in &files {
-            fs::write(temp.0.join(name), bytes).unwrap();
+            fs::write(temp.path().join(name), bytes).unwrap();
         }
-        let session = session(&temp.0, &files, &[("a.png", two)]);
+        let session = session(temp.path(), &files, &[("a.png", two)]);
         if !renames {
             let file = staged(session.folder().unwrap(), two);
             let state = &mut *session.state();
@@ -151,6 +122,6 @@ fn r8_step_that_an_event_has_overtaken_is_not_made() {
         session.state().planner.announce(kept, "c.png", Png, 3);
         let made = session.try_move(&planned);
         assert!(matches!(made, Err(Obstacle::Stale)));
-        assert_eq!(fs::read(temp.0.join("a.png")).unwrap(), one);
+        assert_eq!(fs::read(temp.path().join("a.png")).unwrap(), one);
     }
 }
