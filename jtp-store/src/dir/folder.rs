@@ -235,8 +235,13 @@ impl Folder {
         let interval = match self.follow {
             Follow::Never => None,
             Follow::Interval(interval) if self.dir.is_some() => Some(interval.max(MIN_INTERVAL)),
+            // A missing folder is looked for at least as often as with events.
+            Follow::Interval(interval) => {
+                let interval = interval.clamp(MIN_INTERVAL, CHECK_INTERVAL);
+                Some(interval.max(begun.elapsed() * 3))
+            }
             // A large or slow folder is scanned at most a quarter of the time.
-            Follow::Events | Follow::Interval(_) => Some(CHECK_INTERVAL.max(begun.elapsed() * 3)),
+            Follow::Events => Some(CHECK_INTERVAL.max(begun.elapsed() * 3)),
         };
         self.check_at = interval.and_then(|interval| Instant::now().checked_add(interval));
     }
