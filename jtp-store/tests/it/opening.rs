@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::pin::pin;
@@ -65,8 +65,7 @@ fn an_unreadable_file_is_unavailable_and_stays_listed() {
     let id = write(&folder, "a.png", b"pixels");
     let store = unfollowed(&folder);
     let listed = image(&store, id);
-    let path = folder.join("a.png");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    folder.set_mode("a.png", 0o000);
     let raw = without_privileges(|| open_raw(&store, id, 0)).unwrap_err();
     let error = without_privileges(|| open(&store, listed)).unwrap_err();
     for error in [raw, error] {
@@ -90,11 +89,7 @@ fn s13_a_file_replaced_by_something_else_is_changed() {
     let all: &[(&str, Replacement)] = &[
         ("folder", |path| fs::create_dir(path).unwrap()),
         ("socket", |path| drop(UnixListener::bind(path).unwrap())),
-        ("pipe", |path| {
-            let mode = rustix::fs::Mode::RUSR;
-            let fifo = rustix::fs::FileType::Fifo;
-            rustix::fs::mknodat(rustix::fs::CWD, path, fifo, mode, 0).unwrap();
-        }),
+        ("pipe", |path| pipe(path)),
         ("link that leads out", |path| {
             symlink("/etc/passwd", path).unwrap();
         }),
@@ -171,17 +166,6 @@ fn the_first_bytes_come_with_the_image_and_the_others_from_its_body() {
 }
 
 #[test]
-fn an_empty_image_is_opened_as_a_whole() {
-    let folder = temp();
-    let id = write(&folder, "a.png", b"");
-    let store = open_store(&folder);
-    wait_for(&store, |c| c.contains(id));
-    let open = open(&store, image(&store, id)).unwrap();
-    assert!(open.first().is_empty() && open.body().is_none());
-    assert!(open_raw(&store, id, 10).unwrap().body().is_none());
-}
-
-#[test]
 fn a_body_is_read_up_to_its_end_and_not_beyond() {
     let folder = temp();
     let id = write(&folder, "a.png", b"0123456789");
@@ -240,6 +224,7 @@ fn small_images_are_opened_in_one_call_in_order_and_the_second_time_from_memory(
     // The last one is too long to stay in memory.
     write(&folder, "100.png", noise(50_000, 100));
     let store = unfollowed(&folder);
+    assert_eq!(store.counters(), Default::default());
     let images: Vec<Image> = images(&store)
         .into_iter()
         .filter(|i| i.length > 0)
@@ -277,6 +262,10 @@ fn small_images_are_opened_in_one_call_in_order_and_the_second_time_from_memory(
     assert_eq!(small, bytes[..99]);
     let (one, wakes) = count_wakes(Arc::clone(&store).open(images[7], 0));
     assert_eq!((one.unwrap().first(), wakes), (&bytes[7], 0));
+    // An image over 16 KiB is not looked for.
+    let counters = store.counters();
+    assert_eq!(counters.small_image_misses, 99);
+    assert_eq!(counters.small_image_hits, 99 + 99 + 1);
 }
 
 #[test]

@@ -1,68 +1,13 @@
 //! A file system that ignores case, has no hard links and no ctime, and cannot rename without replacing: exFAT over
 //! FUSE. The spellings of a name have different inodes there. Needs root, `mkfs.exfat` and `mount.exfat-fuse`.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use jtp_store::{FileState, MoveError, OutputFolder, ScanMode};
 
 use super::common::*;
 use super::{all, file_name, ids, open, put, stage, visible};
-
-struct Disk {
-    place: Temp,
-    device: Option<String>,
-}
-
-fn run(command: &[&str]) -> Option<String> {
-    let (program, arguments) = command.split_first()?;
-    let output = Command::new(program).args(arguments).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success().then_some(text)
-}
-
-impl Disk {
-    /// Makes and mounts a file system. `None`, with the reason on stderr, if that is not possible.
-    fn new() -> Option<Disk> {
-        let mut disk = Disk {
-            place: temp(),
-            device: None,
-        };
-        let image = disk.place.join("image");
-        File::create(&image).unwrap().set_len(16 << 20).unwrap();
-        fs::create_dir(disk.path()).unwrap();
-        let image = image.to_str().unwrap();
-        if run(&["mkfs.exfat", image]).is_some() {
-            disk.device = run(&["losetup", "-f", "--show", image]);
-        }
-        let path = disk.path();
-        let mount = |device: &String| run(&["mount.exfat-fuse", device, path.to_str().unwrap()]);
-        if disk.device.as_ref().and_then(mount).is_none() {
-            eprintln!("skipped: exFAT cannot be mounted here");
-            return None;
-        }
-        Some(disk)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.place.join("disk")
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let path = self.path();
-        if run(&["umount", path.to_str().unwrap()]).is_none() {
-            // A file may still be open, or the test has failed.
-            let _ = run(&["umount", "-l", path.to_str().unwrap()]);
-        }
-        if let Some(device) = self.device.take() {
-            let _ = run(&["losetup", "-d", &device]);
-        }
-    }
-}
 
 fn look(folder: &OutputFolder, name: &str) -> FileState {
     folder.look(name).unwrap()
@@ -86,7 +31,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[test]
 fn r5_a_scan_of_exfat_finds_that_case_is_ignored_and_times_prove_nothing() {
-    let Some(disk) = Disk::new() else { return };
+    let Some(disk) = Disk::exfat() else { return };
     let folder = open(&disk.path());
     let scan = || {
         let stop = AtomicBool::new(false);
@@ -104,7 +49,7 @@ fn r5_a_scan_of_exfat_finds_that_case_is_ignored_and_times_prove_nothing() {
 
 #[test]
 fn r8_a_file_on_exfat_gets_its_name_in_another_case() {
-    let Some(disk) = Disk::new() else { return };
+    let Some(disk) = Disk::exfat() else { return };
     let folder = open(&disk.path());
     write(&disk.path(), "a.png", b"one");
     for (from, to) in [
@@ -120,7 +65,7 @@ fn r8_a_file_on_exfat_gets_its_name_in_another_case() {
 
 #[test]
 fn r8_what_has_a_name_in_another_case_on_exfat_is_replaced_only_if_it_was_looked_at() {
-    let Some(disk) = Disk::new() else { return };
+    let Some(disk) = Disk::exfat() else { return };
     let folder = open(&disk.path());
     let nothing = look(&folder, "A.PNG");
     assert!(nothing.is_nothing());
@@ -152,7 +97,9 @@ fn r8_what_has_a_name_in_another_case_on_exfat_is_replaced_only_if_it_was_looked
 
 #[test]
 fn r2_images_are_placed_and_committed_on_exfat() {
-    let Some(disk) = Disk::new() else { return };
+    let Some(mut disk) = Disk::exfat() else {
+        return;
+    };
     let folder = open(&disk.path());
     for (n, bytes) in [b"small".to_vec(), noise(600_000, 1)].iter().enumerate() {
         let name = format!("{n}.png");
@@ -166,4 +113,7 @@ fn r2_images_are_placed_and_committed_on_exfat() {
     assert_eq!(ids(&folder).len(), 4);
     let hidden = |name: &String| name.starts_with('.') && name != ".jtp-index";
     assert!(!all(&disk.path()).iter().any(hidden));
+    drop(folder);
+    disk.remount();
+    assert_eq!(ids(&open(&disk.path())).len(), 4);
 }
