@@ -14,7 +14,6 @@ use jtp_core::{Catalog, ImageId};
 use jtp_driver::store::ImageStore;
 use jtp_kit::{Rng, for_each_seed};
 use jtp_store::{DirStore, Follow, Patterns};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 const FOLDERS: [&str; 5] = ["", "a", "a/b", "c", ".hidden"];
 const NAMES: [&str; 9] = [
@@ -87,7 +86,7 @@ impl Life {
             }
             5 => fs::remove_file(path),
             6 => fs::rename(path, other),
-            7 => renameat_with(CWD, path, CWD, other, RenameFlags::EXCHANGE).map_err(Into::into),
+            7 => exchange(&path, &other),
             // No event says that a file has a second name which is not followed.
             8 => fs::hard_link(&path, path.with_file_name("7.png")),
             9 => symlink(other, path.with_file_name("8.png")),

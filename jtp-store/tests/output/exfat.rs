@@ -1,33 +1,12 @@
 //! A file system that ignores case, has no hard links and no ctime, and cannot rename without replacing: exFAT over
 //! FUSE. The spellings of a name have different inodes there. Needs root, `mkfs.exfat` and `mount.exfat-fuse`.
 
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use jtp_store::{FileState, MoveError, OutputFolder, ScanMode};
+use jtp_store::{MoveError, ScanMode};
 
 use super::common::*;
-use super::{all, file_name, ids, open, put, stage, visible};
-
-fn look(folder: &OutputFolder, name: &str) -> FileState {
-    folder.look(name).unwrap()
-}
-
-fn rename(folder: &OutputFolder, from: &str, to: &str) -> Result<(), MoveError> {
-    let (from_state, over) = (look(folder, from), look(folder, to));
-    folder.rename(from, &from_state, &file_name(to, b""), &over)
-}
-
-fn contents(folder: &Path) -> Vec<(String, String)> {
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let files = visible(folder).into_iter();
-    files.map(|(name, bytes)| (name, text(bytes))).collect()
-}
-
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
-    pairs.iter().map(owned).collect()
-}
+use super::{all, file_name, ids, open, pair, put, rename, stage, visible};
 
 #[test]
 fn r5_a_scan_of_exfat_finds_that_case_is_ignored_and_times_prove_nothing() {
@@ -59,7 +38,7 @@ fn r8_a_file_on_exfat_gets_its_name_in_another_case() {
         ("B.PNG", "c.png"),
     ] {
         rename(&folder, from, to).unwrap();
-        assert_eq!(contents(&disk.path()), pairs(&[(to, "one")]));
+        assert_eq!(visible(&disk.path()), [pair(to, b"one")]);
     }
 }
 
@@ -67,7 +46,7 @@ fn r8_a_file_on_exfat_gets_its_name_in_another_case() {
 fn r8_what_has_a_name_in_another_case_on_exfat_is_replaced_only_if_it_was_looked_at() {
     let Some(disk) = Disk::exfat() else { return };
     let folder = open(&disk.path());
-    let nothing = look(&folder, "A.PNG");
+    let nothing = folder.look("A.PNG").unwrap();
     assert!(nothing.is_nothing());
     write(&disk.path(), "a.png", b"old");
     let to = file_name("A.PNG", b"newer");
@@ -75,24 +54,24 @@ fn r8_what_has_a_name_in_another_case_on_exfat_is_replaced_only_if_it_was_looked
     let placed = staged.place(&to, &nothing);
     assert!(matches!(placed, Err(MoveError::Changed)), "{placed:?}");
     write(&disk.path(), "b.png", b"two");
-    let moved = folder.rename("b.png", &look(&folder, "b.png"), &to, &nothing);
+    let moved = folder.rename("b.png", &folder.look("b.png").unwrap(), &to, &nothing);
     assert!(matches!(moved, Err(MoveError::Changed)), "{moved:?}");
     assert_eq!(
-        contents(&disk.path()),
-        pairs(&[("a.png", "old"), ("b.png", "two")])
+        visible(&disk.path()),
+        [pair("a.png", b"old"), pair("b.png", b"two")]
     );
-    let over = look(&folder, "A.PNG");
+    let over = folder.look("A.PNG").unwrap();
     assert!(over.is_file() && over.length() == 3);
     write(&disk.path(), "a.png", b"changed");
     let placed = staged.place(&to, &over);
     assert!(matches!(placed, Err(MoveError::Changed)), "{placed:?}");
-    staged.place(&to, &look(&folder, "A.PNG")).unwrap();
-    let all = contents(&disk.path());
+    staged.place(&to, &folder.look("A.PNG").unwrap()).unwrap();
+    let all = visible(&disk.path());
     let [(name, text), rest] = &all[..] else {
         panic!("{all:?}");
     };
-    assert!(name.eq_ignore_ascii_case("a.png") && text == "newer");
-    assert_eq!(rest, &pairs(&[("b.png", "two")])[0]);
+    assert!(name.eq_ignore_ascii_case("a.png") && text == b"newer");
+    assert_eq!(rest, &pair("b.png", b"two"));
 }
 
 #[test]
@@ -105,7 +84,7 @@ fn r2_images_are_placed_and_committed_on_exfat() {
         let name = format!("{n}.png");
         let mut staged = stage(&folder, bytes);
         staged
-            .place(&file_name(&name, bytes), &look(&folder, &name))
+            .place(&file_name(&name, bytes), &folder.look(&name).unwrap())
             .unwrap();
         put(&folder, &format!("commit-{n}.png"), bytes).unwrap();
         put(&folder, &format!("COMMIT-{n}.png"), bytes).unwrap();

@@ -30,7 +30,7 @@ use std::thread;
 use common::*;
 use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_store::{
-    FileContent, FileName, FileState, OutputError, OutputFolder, PendingFile, ScanMode, StagedFile,
+    FileName, FileState, MoveError, OutputError, OutputFolder, PendingFile, ScanMode, StagedFile,
 };
 
 fn begin(folder: &OutputFolder, bytes: &[u8]) -> PendingFile {
@@ -57,6 +57,11 @@ fn stage(folder: &OutputFolder, bytes: &[u8]) -> StagedFile {
     begin(folder, bytes).finish(verified(bytes)).unwrap()
 }
 
+fn rename(folder: &OutputFolder, from: &str, to: &str) -> Result<(), MoveError> {
+    let (from_state, over) = (folder.look(from).unwrap(), folder.look(to).unwrap());
+    folder.rename(from, &from_state, &file_name(to, b""), &over)
+}
+
 /// The files that are images, by their IDs.
 fn ids(folder: &OutputFolder) -> BTreeMap<String, ImageId> {
     scan(folder, ScanMode::Ids).images
@@ -73,6 +78,10 @@ fn visible(folder: &Path) -> Vec<(String, Vec<u8>)> {
             (name, bytes)
         })
         .collect()
+}
+
+fn pair(name: &str, bytes: &[u8]) -> (String, Vec<u8>) {
+    (name.to_owned(), bytes.to_vec())
 }
 
 /// All names in the folder except that of a running client's lock file.

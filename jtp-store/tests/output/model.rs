@@ -10,7 +10,6 @@ use std::sync::atomic::AtomicBool;
 use jtp_core::{FileType, ImageId};
 use jtp_store::{FileName, FileState, MoveError, OutputFolder, ReadError};
 use proptest::prelude::*;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::common::*;
 use super::{open, stage};
@@ -242,7 +241,7 @@ impl World {
                     (Entry::Nothing, Entry::Nothing) => return,
                     (_, Entry::Nothing) => fs::rename(from, to).is_ok(),
                     (Entry::Nothing, _) => fs::rename(to, from).is_ok(),
-                    _ => renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE).is_ok(),
+                    _ => exchange(&from, &to).is_ok(),
                 };
                 if swapped {
                     self.has_moved(self.entries[a]);

@@ -3,6 +3,7 @@
 use jtp_store::{FileState, MoveError};
 use rustix::mount::{MountFlags, mount_remount};
 
+use super::scan::{Of, found, scan_with};
 use super::*;
 
 fn tree_name(path: &str) -> FileName {
@@ -97,17 +98,16 @@ fn w9_a_scan_enters_mounted_file_systems_and_knows_their_files_again() {
     settle(&temp);
     let folder = open(&temp);
     let scan = || {
-        let (stop, mut found) = (AtomicBool::new(false), Vec::new());
-        let summary = folder.scan_tree(ScanMode::Ids, &stop, &mut |file| {
-            if let FileContent::Image(id) = file.content {
-                found.push((file.name.to_str().unwrap().to_owned(), id));
-            }
-        });
-        found.sort();
-        (found, summary.unwrap().read)
+        let (found, summary) = scan_with(&folder, ScanMode::Ids, Of::Tree, &mut |_| {});
+        (found, summary.read)
     };
-    let expected =
-        ["bind/x.png", "tmpfs/x.png"].map(|path| (path.to_owned(), ImageId::of(path.as_bytes())));
-    assert_eq!(scan(), (expected.to_vec(), 2));
-    assert_eq!(scan(), (expected.to_vec(), 0));
+    let id = |path: &str| ImageId::of(path.as_bytes()).to_string();
+    let expected = found(&[
+        ("bind", "folder"),
+        ("bind/x.png", &id("bind/x.png")),
+        ("tmpfs", "folder"),
+        ("tmpfs/x.png", &id("tmpfs/x.png")),
+    ]);
+    assert_eq!(scan(), (expected.clone(), 2));
+    assert_eq!(scan(), (expected, 0));
 }

@@ -3,19 +3,10 @@
 use std::sync::atomic::AtomicBool;
 
 use jtp_core::ImageId;
-use jtp_store::{MoveError, OutputFolder, ReadError};
+use jtp_store::{MoveError, ReadError};
 
 use super::common::*;
-use super::{all, file_name, open, visible};
-
-fn rename(folder: &OutputFolder, from: &str, to: &str) -> Result<(), MoveError> {
-    let (from_state, over) = (folder.look(from).unwrap(), folder.look(to).unwrap());
-    folder.rename(from, &from_state, &file_name(to, b""), &over)
-}
-
-fn pair(name: &str, bytes: &[u8]) -> (String, Vec<u8>) {
-    (name.to_owned(), bytes.to_vec())
-}
+use super::{all, file_name, open, pair, rename, visible};
 
 #[test]
 fn r5_a_look_follows_no_links_and_leaves_the_folder_in_no_way() {

@@ -16,6 +16,7 @@ fn scan(folder: &OutputFolder, mode: ScanMode) -> (BTreeMap<String, String>, Sca
     scan_with(folder, mode, Of::Folder, &mut |_| {})
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
     Folder,
     Tree,
@@ -59,51 +60,77 @@ pub(super) fn found(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn r2_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_names() {
-    let temp = temp();
-    let image = |id: ImageId| id.to_string();
-    let same = image(write(&temp, "a.png", b"same"));
-    write(&temp, "b.txt", b"same");
-    let large = image(write(&temp, "large.JPG", noise(700_000, 1)));
-    let sniffed = image(write(&temp, "photo", PNG));
-    let empty = write(&temp, "empty.img", b"");
-    let empty = format!("unrecognised {empty}");
-    let png = image(write(&temp, "png.IMG", PNG));
-    write(&temp, ".hidden.png", b"hidden");
+fn r2_w9_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_names() {
+    let (temp, outside) = (temp(), temp());
+    write(&outside, "x.png", b"outside");
+    for folder in ["2024/Rome", "2024/.hidden", ".hidden", "dir.png"] {
+        temp.make_dir(folder);
+    }
     temp.link("a.png", "link.png");
     temp.link("nowhere", "dangling.png");
-    temp.make_dir("dir.png");
+    temp.link(&outside, "link");
+    temp.link("..", "2024/up");
     pipe(&temp.join("pipe.png"));
-    let folder = open(&temp);
-    let expected = found(&[
-        ("a.png", &same),
-        ("b.txt", "other"),
-        ("dangling.png", "reserved"),
-        ("dir.png", "folder"),
-        ("empty.img", &empty),
-        ("large.JPG", &large),
-        ("link.png", "reserved"),
-        ("photo", &sniffed),
-        ("png.IMG", &png),
-        ("pipe.png", "reserved"),
-    ]);
-    for mode in [ScanMode::Ids, ScanMode::Ids, ScanMode::Rehash] {
-        let (all, summary) = scan(&folder, mode);
-        assert_eq!(all, expected);
-        assert_eq!(summary.files, 6);
+    pipe(&temp.join("2024/pipe.png"));
+    for hidden in [
+        ".d.png",
+        ".hidden/d.png",
+        "2024/.d.png",
+        "2024/.hidden/d.png",
+    ] {
+        write(&temp, hidden, b"d");
     }
-    let (names, summary) = scan(&folder, ScanMode::Names);
-    let by_name = [
-        ("a.png", "unread"),
-        ("b.txt", "other"),
-        ("empty.img", "unread"),
-        ("large.JPG", "unread"),
-        ("photo", "other"),
-        ("png.IMG", "unread"),
+    let image = |name: &str, bytes: &[u8]| write(&temp, name, bytes).to_string();
+    let empty = format!("unrecognised {}", image("empty.img", b""));
+    // What a scan finds, and what one finds that reads no files.
+    let all = [
+        ("2024", "folder", "folder"),
+        ("2024/Rome", "folder", "folder"),
+        (
+            "2024/Rome/c.JPG",
+            &*image("2024/Rome/c.JPG", b"c"),
+            "unread",
+        ),
+        ("2024/Rome/notes.txt", "other", "other"),
+        ("2024/b.png", &*image("2024/b.png", b"b"), "unread"),
+        // An image by its first bytes, which are not read in sub-folders.
+        ("2024/photo", "other", "other"),
+        ("2024/pipe.png", "reserved", "reserved"),
+        ("2024/up", "reserved", "reserved"),
+        ("a.png", &*image("a.png", b"same"), "unread"),
+        ("b.txt", "other", "other"),
+        ("dangling.png", "reserved", "reserved"),
+        ("dir.png", "folder", "folder"),
+        ("empty.img", &*empty, "unread"),
+        (
+            "large.JPG",
+            &*image("large.JPG", &noise(700_000, 1)),
+            "unread",
+        ),
+        ("link", "reserved", "reserved"),
+        ("link.png", "reserved", "reserved"),
+        ("photo", &*image("photo", PNG), "other"),
+        ("pipe.png", "reserved", "reserved"),
+        ("png.IMG", &*image("png.IMG", PNG), "unread"),
     ];
-    let expected: BTreeMap<_, _> = expected.into_iter().chain(found(&by_name)).collect();
-    assert_eq!(names, expected);
-    assert_eq!((summary.files, summary.read), (6, 0));
+    write(&temp, "2024/Rome/notes.txt", b"text");
+    write(&temp, "2024/photo", PNG);
+    write(&temp, "b.txt", b"same");
+    let folder = open(&temp);
+    for (of, files) in [(Of::Folder, 6), (Of::Tree, 10)] {
+        let is_in = |name: &str| of == Of::Tree || !name.contains('/');
+        let rows = || all.iter().filter(|(name, ..)| is_in(name));
+        let read: Vec<_> = rows().map(|(name, content, _)| (*name, *content)).collect();
+        for mode in [ScanMode::Ids, ScanMode::Ids, ScanMode::Rehash] {
+            let (found_all, summary) = scan_with(&folder, mode, of, &mut |_| {});
+            assert_eq!(found_all, found(&read));
+            assert_eq!((summary.files, summary.case_sensitive), (files, Some(true)));
+        }
+        let unread: Vec<_> = rows().map(|(name, _, content)| (*name, *content)).collect();
+        let (names, summary) = scan_with(&folder, ScanMode::Names, of, &mut |_| {});
+        assert_eq!(names, found(&unread));
+        assert_eq!((summary.files, summary.read), (files, 0));
+    }
 }
 
 #[test]
@@ -214,24 +241,6 @@ fn a_scan_reads_only_what_changed_since_the_last_one() {
     assert_eq!(id_of(ScanMode::Ids), (new, 1));
     fs::write(&index, b"garbage").unwrap();
     assert_eq!(id_of(ScanMode::Ids), (new, 1));
-}
-
-#[test]
-fn r5_a_scan_finds_out_whether_names_that_differ_in_case_are_distinguished() {
-    let temp = temp();
-    let folder = open(&temp);
-    let case_sensitive = || scan(&folder, ScanMode::Names).1.case_sensitive;
-    assert_eq!(case_sensitive(), None, "no name");
-    write(&temp, "1", b"1");
-    assert_eq!(case_sensitive(), None, "no letter");
-    // Hard links are one file in each case; the listing shows that they are two names.
-    write(&temp, "a", b"a");
-    temp.hard_link("a", "A");
-    assert_eq!(case_sensitive(), Some(true), "hard links");
-    temp.remove("A");
-    assert_eq!(case_sensitive(), Some(true), "one name");
-    write(&temp, "A", b"a");
-    assert_eq!(case_sensitive(), Some(true), "two files");
 }
 
 #[test]

@@ -25,54 +25,6 @@ fn put(root: &Path, path: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn w9_a_scan_finds_images_in_sub_folders_and_reads_no_other_files_there() {
-    let (temp, outside) = (temp(), temp());
-    let root = &*temp;
-    put(&outside, "x.png", b"outside");
-    let a = put(root, "a.png", b"a");
-    let b = put(root, "2024/b.png", b"b");
-    let c = put(root, "2024/Rome/c.JPG", b"c");
-    put(root, "2024/Rome/notes.txt", b"text");
-    // An image by its first bytes, which are not read in sub-folders.
-    put(root, "2024/photo", b"\x89PNG\r\n\x1a\n and pixels");
-    put(root, ".hidden/d.png", b"d");
-    put(root, "2024/.hidden/d.png", b"d");
-    put(root, "2024/.d.png", b"d");
-    root.make_dir("empty");
-    root.link(&outside, "link");
-    root.link("..", "2024/up");
-    pipe(&root.join("2024/pipe.png"));
-    let folder = open(root);
-    let expected = found(&[
-        ("2024", "folder"),
-        ("2024/Rome", "folder"),
-        ("2024/Rome/c.JPG", &c),
-        ("2024/Rome/notes.txt", "other"),
-        ("2024/b.png", &b),
-        ("2024/photo", "other"),
-        ("2024/pipe.png", "reserved"),
-        ("2024/up", "reserved"),
-        ("a.png", &a),
-        ("empty", "folder"),
-        ("link", "reserved"),
-    ]);
-    for mode in [ScanMode::Ids, ScanMode::Ids, ScanMode::Rehash] {
-        let (all, summary) = scan(&folder, mode);
-        assert_eq!(all, expected);
-        assert_eq!(summary.files, 5);
-        assert_eq!(summary.case_sensitive, Some(true));
-    }
-    let unread = found(&[
-        ("2024/Rome/c.JPG", "unread"),
-        ("2024/b.png", "unread"),
-        ("a.png", "unread"),
-    ]);
-    let (names, summary) = scan(&folder, ScanMode::Names);
-    assert_eq!(names, expected.into_iter().chain(unread).collect());
-    assert_eq!((summary.files, summary.read), (5, 0));
-}
-
-#[test]
 fn w9_unchanged_files_in_sub_folders_are_not_read_again() {
     let temp = temp();
     for path in ["a.png", "x/a.png", "x/y/a.png"] {

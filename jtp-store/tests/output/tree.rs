@@ -91,7 +91,7 @@ fn w9_a_link_a_file_or_a_pipe_in_place_of_a_folder_is_refused_and_other_images_a
     write(&temp, "file", b"not a folder");
     temp.make_dir("in");
     temp.link(outside.join("sub"), "in/sub");
-    rustix::fs::mkfifoat(rustix::fs::CWD, temp.join("pipe"), 0o600.into()).unwrap();
+    pipe(&temp.join("pipe"));
     for bytes in sizes() {
         let mut staged = stage(&folder, &bytes);
         for path in [
@@ -166,16 +166,8 @@ fn w9_folders_that_are_swapped_for_links_at_any_time_lead_nowhere() {
     let mut placed = 0;
     thread::scope(|scope| {
         scope.spawn(|| {
-            let at = |name: &str| temp.join(name);
             while !done.load(Ordering::Relaxed) {
-                rustix::fs::renameat_with(
-                    rustix::fs::CWD,
-                    at("a"),
-                    rustix::fs::CWD,
-                    at("link"),
-                    rustix::fs::RenameFlags::EXCHANGE,
-                )
-                .unwrap();
+                exchange(&temp.join("a"), &temp.join("link")).unwrap();
             }
         });
         for n in 0..200 {

@@ -11,7 +11,7 @@ use jtp_core::ImageId;
 use jtp_store::{FileState, MoveError, OutputFolder, ReadError, ScanMode};
 
 use super::common::*;
-use super::{file_name, stage, visible};
+use super::{file_name, pair, stage, visible};
 
 fn open(folder: &Path) -> OutputFolder {
     OutputFolder::open_distrusting_inodes(folder).unwrap()
@@ -34,10 +34,6 @@ fn renumber(folder: &Path, name: &str) {
     file.set_modified(before.modified().unwrap()).unwrap();
     fs::rename(&copy, &path).unwrap();
     assert_ne!(fs::metadata(&path).unwrap().ino(), before.ino());
-}
-
-fn pair(name: &str, bytes: &[u8]) -> (String, Vec<u8>) {
-    (name.to_owned(), bytes.to_vec())
 }
 
 #[test]
