@@ -197,7 +197,7 @@ fn s13_a_change_that_metadata_do_not_show_is_not_sent_and_corrects_the_catalog()
         let listed = image(&store, old);
         // Also in memory there is no copy that hides the change.
         body(&store, listed).unwrap();
-        let new = rewrite(&place, "a.png", &noise(length, 2));
+        let new = rewrite(&place, "a.png", noise(length, 2));
         match sent(&store, listed) {
             Err(StoreError::Changed(id)) => assert_eq!(id, old),
             // What a server does with bytes that it hashes on the way out.

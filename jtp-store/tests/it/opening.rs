@@ -85,7 +85,7 @@ fn an_unreadable_file_is_unavailable_and_stays_listed() {
 fn s13_a_file_replaced_by_something_else_is_changed() {
     let others: [(&str, Obstacle); 2] = [
         ("a link to itself", |_, path| {
-            symlink("a.png", path).unwrap()
+            symlink("a.png", path).unwrap();
         }),
         ("a copy", |_, path| fs::write(path, b"pixels").unwrap()),
     ];

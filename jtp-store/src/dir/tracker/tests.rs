@@ -184,6 +184,16 @@ fn r8_an_image_that_becomes_empty_stays_listed_and_is_not_listed_as_an_empty_one
     harness.list(&moved, 7);
     assert_eq!(harness.listed().len(), 2);
     assert!(harness.tracker.refusals().get(&moved).is_none());
+    // Files with its inode or its name that were always empty.
+    harness.task_after(&moved, FileEvent::Removed);
+    harness.examined(&moved, Outcome::Missing);
+    for (always_empty, inode) in [(name("later.png"), 7), (file, 9)] {
+        harness.task_after(&always_empty, FileEvent::Created);
+        harness.examined(&always_empty, read_empty(inode));
+        assert!(harness.tracker.refusals().get(&always_empty).is_none());
+        harness.task(&always_empty);
+        harness.examined(&always_empty, Outcome::Equal);
+    }
 }
 
 #[test]
