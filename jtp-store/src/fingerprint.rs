@@ -183,6 +183,18 @@ fn age(changed: i64, now: SystemTime) -> Option<Duration> {
 pub(crate) const ENCODED_LEN: usize = 5 * 8;
 
 impl Fingerprint {
+    /// That of a file with this inode.
+    #[cfg(test)]
+    pub(crate) fn sample(file: u64) -> Fingerprint {
+        Fingerprint {
+            file_system: 1,
+            file,
+            size: 5,
+            modified: -5,
+            changed: i64::MAX,
+        }
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         for number in [self.file_system, self.file, self.size] {
             out.extend_from_slice(&number.to_be_bytes());

@@ -82,6 +82,8 @@ mod patterns;
 mod private;
 mod ready;
 mod secret_hash;
+#[cfg(test)]
+mod test_log;
 #[cfg(feature = "zstd")]
 mod variants;
 #[cfg(unix)]

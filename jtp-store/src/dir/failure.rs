@@ -84,35 +84,29 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_gone() {
-        for errno in [Errno::NOENT, Errno::NOTDIR] {
-            assert!(matches!(failure(errno), Failure::Gone), "{errno}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_the_system_cannot_read_now_is_unavailable() {
-        let all = [
-            Errno::ACCESS,
-            Errno::PERM,
-            Errno::IO,
-            Errno::STALE,
-            Errno::NOTCONN,
-            Errno::TIMEDOUT,
-            Errno::MFILE,
-            Errno::NFILE,
-            Errno::NOMEM,
+    fn what_the_system_cannot_read_now_is_unavailable_and_not_gone_or_changed() {
+        use Errno as E;
+        let unavailable = [
+            E::ACCESS,
+            E::PERM,
+            E::IO,
+            E::STALE,
+            E::NOTCONN,
+            E::TIMEDOUT,
+            E::MFILE,
+            E::NFILE,
+            E::NOMEM,
         ];
-        for errno in all {
+        for errno in unavailable {
             let failure = failure(errno);
             assert!(!failure.contradicts_catalog(), "{errno}");
             assert!(matches!(failure, Failure::Unavailable(_)), "{errno}");
         }
-    }
-
-    #[test]
-    fn a_socket_or_device_is_a_change() {
-        for errno in [Errno::NXIO, Errno::NODEV] {
+        for errno in [E::NOENT, E::NOTDIR] {
+            assert!(matches!(failure(errno), Failure::Gone), "{errno}");
+        }
+        // A socket, a device.
+        for errno in [E::NXIO, E::NODEV] {
             assert!(matches!(failure(errno), Failure::Changed), "{errno}");
         }
     }

@@ -235,8 +235,13 @@ impl Folder {
         let interval = match self.follow {
             Follow::Never => None,
             Follow::Interval(interval) if self.dir.is_some() => Some(interval.max(MIN_INTERVAL)),
+            // A missing folder is looked for at least as often as with events.
+            Follow::Interval(interval) => {
+                let interval = interval.clamp(MIN_INTERVAL, CHECK_INTERVAL);
+                Some(interval.max(begun.elapsed() * 3))
+            }
             // A large or slow folder is scanned at most a quarter of the time.
-            Follow::Events | Follow::Interval(_) => Some(CHECK_INTERVAL.max(begun.elapsed() * 3)),
+            Follow::Events => Some(CHECK_INTERVAL.max(begun.elapsed() * 3)),
         };
         self.check_at = interval.and_then(|interval| Instant::now().checked_add(interval));
     }
@@ -256,54 +261,13 @@ impl Folder {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use tracing::field::{Field, Visit};
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Level, Metadata, Subscriber};
-
-    /// Counts the warnings about inodes.
-    #[derive(Clone, Default)]
-    struct Warnings(Arc<AtomicUsize>);
-
-    impl Subscriber for Warnings {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            *metadata.level() == Level::WARN
-        }
-
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-        fn event(&self, event: &Event<'_>) {
-            let mut message = Message(false);
-            event.record(&mut message);
-            self.0.fetch_add(usize::from(message.0), Ordering::Relaxed);
-        }
-
-        fn enter(&self, _: &Id) {}
-
-        fn exit(&self, _: &Id) {}
-    }
-
-    /// Whether the message is about inodes.
-    struct Message(bool);
-
-    impl Visit for Message {
-        fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
-            self.0 |= format!("{value:?}").contains("no lasting inodes");
-        }
-    }
+    use crate::test_log::logged_by;
 
     #[test]
     fn the_log_says_once_for_each_folder_that_inodes_are_not_trusted() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("images");
-        let warnings = Warnings::default();
-        tracing::subscriber::with_default(warnings.clone(), || {
+        let logged = logged_by(|| {
             let shared = Arc::new(SharedDir::default());
             let events: EventSink = Arc::new(|_| true);
             let mut folder = Folder::new(
@@ -322,6 +286,9 @@ mod tests {
                 folder.close();
             }
         });
-        assert_eq!(warnings.0.load(Ordering::Relaxed), 1);
+        let warnings = logged
+            .iter()
+            .filter(|text| text.contains("no lasting inodes"));
+        assert_eq!(warnings.count(), 1);
     }
 }

@@ -214,26 +214,8 @@ fn lock(_: &File) -> io::Result<()> {
 #[cfg(all(test, any(unix, windows)))]
 mod tests {
     use super::*;
-    use crate::fingerprint::Fingerprint;
-    use crate::known::Contents;
-    use jtp_core::ImageId;
+    use crate::known::tests::record;
     use std::io::Read;
-
-    fn record(n: u64) -> Record {
-        let fingerprint = Fingerprint {
-            file_system: 1,
-            file: n,
-            size: n,
-            modified: 2,
-            changed: 3,
-        };
-        let contents = Contents {
-            id: ImageId(n),
-            sniffed: None,
-            incompressible_at: 0,
-        };
-        (fingerprint, contents)
-    }
 
     struct Run {
         file: IndexFile,
@@ -345,39 +327,5 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(one.find(31..32).save().rewrote);
         assert_eq!(known(&path), 22, "what this run knows");
-    }
-
-    /// `JTP_RECORDS=1000000 cargo test --release -p jtp-store --lib index_file -- --nocapture` prints the figures.
-    #[test]
-    fn a_large_index_file_is_written_loaded_and_appended_to() {
-        use std::time::Instant;
-        let count = std::env::var("JTP_RECORDS").map_or(10_000, |n| n.parse().unwrap());
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("index");
-        let (mut file, _) = IndexFile::open(path.clone(), false);
-        let begun = Instant::now();
-        let all = |write: &mut dyn FnMut(&mut dyn Iterator<Item = Record>)| {
-            write(&mut (0..count).map(record));
-        };
-        let files = usize::try_from(count).unwrap();
-        file.add(record(0));
-        file.save(files, all).unwrap();
-        let written = begun.elapsed();
-        let begun = Instant::now();
-        let (mut file, known) = IndexFile::open(path.clone(), false);
-        let loaded = begun.elapsed();
-        let begun = Instant::now();
-        assert!((0..count).all(|n| known.get(&record(n).0) == Some(record(n).1)));
-        let found = begun.elapsed();
-        let begun = Instant::now();
-        file.add(record(count));
-        file.save(files, |_| panic!("only new records are written"))
-            .unwrap();
-        let added = begun.elapsed();
-        println!(
-            "{count} records, {} bytes: written in {written:?}, loaded in {loaded:?}, all found in {found:?}, \
-             one appended in {added:?}",
-            std::fs::metadata(&path).unwrap().len()
-        );
     }
 }

@@ -182,16 +182,6 @@ impl SharedLeftOut {
 mod tests {
     use super::*;
 
-    fn print(file: u64) -> Fingerprint {
-        Fingerprint {
-            file_system: 1,
-            file,
-            size: 3,
-            modified: 4,
-            changed: 5,
-        }
-    }
-
     #[test]
     fn first_bytes_of_images_are_told_from_those_of_other_files() {
         let images: [&[u8]; 6] = [
@@ -224,17 +214,17 @@ mod tests {
         let mut files = NonImages::default();
         let name = OsStr::new;
         assert!(!files.contains(name("a")));
-        files.insert(name("a"), &print(1), true);
-        files.insert(name("b"), &print(2), false);
-        assert_eq!(files.fingerprint(name("a")), Some(print(1)));
-        assert_eq!(files.fingerprint(name("b")), Some(print(2)));
+        files.insert(name("a"), &Fingerprint::sample(1), true);
+        files.insert(name("b"), &Fingerprint::sample(2), false);
+        assert_eq!(files.fingerprint(name("a")), Some(Fingerprint::sample(1)));
+        assert_eq!(files.fingerprint(name("b")), Some(Fingerprint::sample(2)));
         assert_eq!((files.len(), files.known().count()), (2, 1));
         files.forget_unsettled();
         assert!(!files.contains(name("b")));
-        files.insert(name("b"), &print(3), true);
+        files.insert(name("b"), &Fingerprint::sample(3), true);
         assert_eq!((files.len(), files.known().count()), (2, 2));
         let mut next = files.successor();
-        assert_eq!(next.carry(&files, name("b")), Some(print(3)));
+        assert_eq!(next.carry(&files, name("b")), Some(Fingerprint::sample(3)));
         assert_eq!(next.carry(&files, name("c")), None);
         assert!(next.len() == 1 && !next.contains(name("a")));
         next.remove(name("b"));

@@ -48,19 +48,16 @@ impl FileRecord {
         }
     }
 
-    /// A file of one byte on this file system.
+    /// A file on this file system.
     #[cfg(test)]
     pub(super) fn sample(file_system: u64) -> FileRecord {
         FileRecord {
             id: ImageId(1),
             fingerprint: Fingerprint {
                 file_system,
-                file: 1,
-                size: 1,
-                modified: 1,
-                changed: 1,
+                ..Fingerprint::sample(1)
             },
-            length: 1,
+            length: 5,
             sniffed: None,
             incompressible_at: 0,
             settled: true,

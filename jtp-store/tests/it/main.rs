@@ -5,18 +5,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod blocking;
 mod bursts;
 mod cache_attacks;
-mod counters;
 mod dir_store;
 mod distrust;
 mod first_bytes;
 mod following;
+mod life;
 mod links;
 mod opening;
-mod output_locks;
 mod recursive;
 mod swapped_folders;
-mod unshared_links;
 mod variants;
+mod writers;

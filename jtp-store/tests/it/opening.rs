@@ -4,8 +4,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -65,8 +64,7 @@ fn an_unreadable_file_is_unavailable_and_stays_listed() {
     let id = write(&folder, "a.png", b"pixels");
     let store = unfollowed(&folder);
     let listed = image(&store, id);
-    let path = folder.join("a.png");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    folder.set_mode("a.png", 0o000);
     let raw = without_privileges(|| open_raw(&store, id, 0)).unwrap_err();
     let error = without_privileges(|| open(&store, listed)).unwrap_err();
     for error in [raw, error] {
@@ -83,25 +81,17 @@ fn an_unreadable_file_is_unavailable_and_stays_listed() {
     assert_eq!(images(&store), [listed]);
 }
 
-type Replacement = fn(&Path);
-
 #[test]
 fn s13_a_file_replaced_by_something_else_is_changed() {
-    let all: &[(&str, Replacement)] = &[
-        ("folder", |path| fs::create_dir(path).unwrap()),
-        ("socket", |path| drop(UnixListener::bind(path).unwrap())),
-        ("pipe", |path| {
-            let mode = rustix::fs::Mode::RUSR;
-            let fifo = rustix::fs::FileType::Fifo;
-            rustix::fs::mknodat(rustix::fs::CWD, path, fifo, mode, 0).unwrap();
+    let others: [(&str, Obstacle); 2] = [
+        ("a link to itself", |_, path| {
+            symlink("a.png", path).unwrap();
         }),
-        ("link that leads out", |path| {
-            symlink("/etc/passwd", path).unwrap();
-        }),
-        ("link to itself", |path| symlink("a.png", path).unwrap()),
-        ("copy", |path| fs::write(path, b"pixels").unwrap()),
+        ("a copy", |_, path| fs::write(path, b"pixels").unwrap()),
     ];
-    for (what, replace) in all {
+    let outside = temp();
+    write(&outside, "victim.png", b"of the victim");
+    for (what, replace) in OBSTACLES.into_iter().chain(others) {
         let folder = temp();
         let id = write(&folder, "a.png", b"pixels");
         let store = unfollowed(&folder);
@@ -109,23 +99,19 @@ fn s13_a_file_replaced_by_something_else_is_changed() {
         let path = folder.join("a.png");
         // The old file stays, so that the new one cannot have its inode.
         fs::rename(&path, folder.join("old")).unwrap();
-        replace(&path);
+        replace(&outside.join("victim.png"), &path);
         let error = open_raw(&store, id, 10).unwrap_err();
         assert!(
             matches!(error, StoreError::Changed(changed) if changed == id),
             "{what}: {error:?}"
         );
-        match *what {
+        match what {
             // The same image in another file.
-            "copy" => {
-                let begun = Instant::now();
-                while let Err(error) = body(&store, listed) {
-                    assert!(begun.elapsed() < PATIENCE, "{error:?}");
-                    thread::yield_now();
-                }
+            "a copy" => {
+                wait_until(what, || body(&store, listed).is_ok());
                 assert_eq!(images(&store), [listed]);
             }
-            _ => drop(wait_for(&store, jtp_core::Catalog::is_empty)),
+            _ => drop(wait_for(&store, |catalog| !catalog.contains(id))),
         }
     }
 }
@@ -168,17 +154,6 @@ fn the_first_bytes_come_with_the_image_and_the_others_from_its_body() {
     let open = open(&store, listed).unwrap();
     let error = smol::future::block_on(open.bytes(99_999)).unwrap_err();
     assert!(matches!(error, StoreError::TooLarge { limit: 99_999, .. }));
-}
-
-#[test]
-fn an_empty_image_is_opened_as_a_whole() {
-    let folder = temp();
-    let id = write(&folder, "a.png", b"");
-    let store = open_store(&folder);
-    wait_for(&store, |c| c.contains(id));
-    let open = open(&store, image(&store, id)).unwrap();
-    assert!(open.first().is_empty() && open.body().is_none());
-    assert!(open_raw(&store, id, 10).unwrap().body().is_none());
 }
 
 #[test]
@@ -240,6 +215,7 @@ fn small_images_are_opened_in_one_call_in_order_and_the_second_time_from_memory(
     // The last one is too long to stay in memory.
     write(&folder, "100.png", noise(50_000, 100));
     let store = unfollowed(&folder);
+    assert_eq!(store.counters(), Default::default());
     let images: Vec<Image> = images(&store)
         .into_iter()
         .filter(|i| i.length > 0)
@@ -277,6 +253,10 @@ fn small_images_are_opened_in_one_call_in_order_and_the_second_time_from_memory(
     assert_eq!(small, bytes[..99]);
     let (one, wakes) = count_wakes(Arc::clone(&store).open(images[7], 0));
     assert_eq!((one.unwrap().first(), wakes), (&bytes[7], 0));
+    // An image over 16 KiB is not looked for.
+    let counters = store.counters();
+    assert_eq!(counters.small_image_misses, 99);
+    assert_eq!(counters.small_image_hits, 99 + 99 + 1);
 }
 
 #[test]

@@ -1,92 +1,16 @@
 //! A file system that ignores case, has no hard links and no ctime, and cannot rename without replacing: exFAT over
 //! FUSE. The spellings of a name have different inodes there. Needs root, `mkfs.exfat` and `mount.exfat-fuse`.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
-use jtp_store::{FileState, MoveError, OutputFolder, ScanMode};
+use jtp_store::{MoveError, ScanMode};
 
 use super::common::*;
-use super::{all, file_name, ids, open, put, stage, visible};
-
-struct Disk {
-    place: Temp,
-    device: Option<String>,
-}
-
-fn run(command: &[&str]) -> Option<String> {
-    let (program, arguments) = command.split_first()?;
-    let output = Command::new(program).args(arguments).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success().then_some(text)
-}
-
-impl Disk {
-    /// Makes and mounts a file system. `None`, with the reason on stderr, if that is not possible.
-    fn new() -> Option<Disk> {
-        let mut disk = Disk {
-            place: temp(),
-            device: None,
-        };
-        let image = disk.place.join("image");
-        File::create(&image).unwrap().set_len(16 << 20).unwrap();
-        fs::create_dir(disk.path()).unwrap();
-        let image = image.to_str().unwrap();
-        if run(&["mkfs.exfat", image]).is_some() {
-            disk.device = run(&["losetup", "-f", "--show", image]);
-        }
-        let path = disk.path();
-        let mount = |device: &String| run(&["mount.exfat-fuse", device, path.to_str().unwrap()]);
-        if disk.device.as_ref().and_then(mount).is_none() {
-            eprintln!("skipped: exFAT cannot be mounted here");
-            return None;
-        }
-        Some(disk)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.place.join("disk")
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let path = self.path();
-        if run(&["umount", path.to_str().unwrap()]).is_none() {
-            // A file may still be open, or the test has failed.
-            let _ = run(&["umount", "-l", path.to_str().unwrap()]);
-        }
-        if let Some(device) = self.device.take() {
-            let _ = run(&["losetup", "-d", &device]);
-        }
-    }
-}
-
-fn look(folder: &OutputFolder, name: &str) -> FileState {
-    folder.look(name).unwrap()
-}
-
-fn rename(folder: &OutputFolder, from: &str, to: &str) -> Result<(), MoveError> {
-    let (from_state, over) = (look(folder, from), look(folder, to));
-    folder.rename(from, &from_state, &file_name(to, b""), &over)
-}
-
-fn contents(folder: &Path) -> Vec<(String, String)> {
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let files = visible(folder).into_iter();
-    files.map(|(name, bytes)| (name, text(bytes))).collect()
-}
-
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
-    pairs.iter().map(owned).collect()
-}
+use super::{all, file_name, ids, open, pair, put, rename, stage, visible};
 
 #[test]
 fn r5_a_scan_of_exfat_finds_that_case_is_ignored_and_times_prove_nothing() {
-    let Some(disk) = Disk::new() else { return };
+    let Some(disk) = Disk::exfat() else { return };
     let folder = open(&disk.path());
     let scan = || {
         let stop = AtomicBool::new(false);
@@ -104,7 +28,7 @@ fn r5_a_scan_of_exfat_finds_that_case_is_ignored_and_times_prove_nothing() {
 
 #[test]
 fn r8_a_file_on_exfat_gets_its_name_in_another_case() {
-    let Some(disk) = Disk::new() else { return };
+    let Some(disk) = Disk::exfat() else { return };
     let folder = open(&disk.path());
     write(&disk.path(), "a.png", b"one");
     for (from, to) in [
@@ -114,15 +38,15 @@ fn r8_a_file_on_exfat_gets_its_name_in_another_case() {
         ("B.PNG", "c.png"),
     ] {
         rename(&folder, from, to).unwrap();
-        assert_eq!(contents(&disk.path()), pairs(&[(to, "one")]));
+        assert_eq!(visible(&disk.path()), [pair(to, b"one")]);
     }
 }
 
 #[test]
 fn r8_what_has_a_name_in_another_case_on_exfat_is_replaced_only_if_it_was_looked_at() {
-    let Some(disk) = Disk::new() else { return };
+    let Some(disk) = Disk::exfat() else { return };
     let folder = open(&disk.path());
-    let nothing = look(&folder, "A.PNG");
+    let nothing = folder.look("A.PNG").unwrap();
     assert!(nothing.is_nothing());
     write(&disk.path(), "a.png", b"old");
     let to = file_name("A.PNG", b"newer");
@@ -130,35 +54,37 @@ fn r8_what_has_a_name_in_another_case_on_exfat_is_replaced_only_if_it_was_looked
     let placed = staged.place(&to, &nothing);
     assert!(matches!(placed, Err(MoveError::Changed)), "{placed:?}");
     write(&disk.path(), "b.png", b"two");
-    let moved = folder.rename("b.png", &look(&folder, "b.png"), &to, &nothing);
+    let moved = folder.rename("b.png", &folder.look("b.png").unwrap(), &to, &nothing);
     assert!(matches!(moved, Err(MoveError::Changed)), "{moved:?}");
     assert_eq!(
-        contents(&disk.path()),
-        pairs(&[("a.png", "old"), ("b.png", "two")])
+        visible(&disk.path()),
+        [pair("a.png", b"old"), pair("b.png", b"two")]
     );
-    let over = look(&folder, "A.PNG");
+    let over = folder.look("A.PNG").unwrap();
     assert!(over.is_file() && over.length() == 3);
     write(&disk.path(), "a.png", b"changed");
     let placed = staged.place(&to, &over);
     assert!(matches!(placed, Err(MoveError::Changed)), "{placed:?}");
-    staged.place(&to, &look(&folder, "A.PNG")).unwrap();
-    let all = contents(&disk.path());
+    staged.place(&to, &folder.look("A.PNG").unwrap()).unwrap();
+    let all = visible(&disk.path());
     let [(name, text), rest] = &all[..] else {
         panic!("{all:?}");
     };
-    assert!(name.eq_ignore_ascii_case("a.png") && text == "newer");
-    assert_eq!(rest, &pairs(&[("b.png", "two")])[0]);
+    assert!(name.eq_ignore_ascii_case("a.png") && text == b"newer");
+    assert_eq!(rest, &pair("b.png", b"two"));
 }
 
 #[test]
 fn r2_images_are_placed_and_committed_on_exfat() {
-    let Some(disk) = Disk::new() else { return };
+    let Some(mut disk) = Disk::exfat() else {
+        return;
+    };
     let folder = open(&disk.path());
     for (n, bytes) in [b"small".to_vec(), noise(600_000, 1)].iter().enumerate() {
         let name = format!("{n}.png");
         let mut staged = stage(&folder, bytes);
         staged
-            .place(&file_name(&name, bytes), &look(&folder, &name))
+            .place(&file_name(&name, bytes), &folder.look(&name).unwrap())
             .unwrap();
         put(&folder, &format!("commit-{n}.png"), bytes).unwrap();
         put(&folder, &format!("COMMIT-{n}.png"), bytes).unwrap();
@@ -166,4 +92,7 @@ fn r2_images_are_placed_and_committed_on_exfat() {
     assert_eq!(ids(&folder).len(), 4);
     let hidden = |name: &String| name.starts_with('.') && name != ".jtp-index";
     assert!(!all(&disk.path()).iter().any(hidden));
+    drop(folder);
+    disk.remount();
+    assert_eq!(ids(&open(&disk.path())).len(), 4);
 }

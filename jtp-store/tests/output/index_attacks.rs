@@ -1,46 +1,21 @@
 //! What another user can put in place of the index of an output folder: nothing elsewhere is written, and nothing waits.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::mpsc;
-use std::thread;
 
 use jtp_store::ScanMode;
-use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::common::*;
 use super::open;
 
 const VICTIM: &[u8] = b"a file of the victim";
 
-type Place = fn(&Path, &Path);
-
-const OBSTACLES: [(&str, Place); 6] = [
-    ("a link", |victim, path| symlink(victim, path).unwrap()),
-    ("a dangling link", |victim, path| {
-        symlink(victim.with_file_name("made"), path).unwrap();
-    }),
-    ("a hard link", |victim, path| {
-        fs::hard_link(victim, path).unwrap();
-    }),
-    ("a pipe", |_, path| mkfifoat(CWD, path, Mode::RWXU).unwrap()),
-    ("a socket", |_, path| {
-        drop(UnixListener::bind(path).unwrap());
-    }),
-    ("a folder", |_, path| fs::create_dir(path).unwrap()),
-];
-
 /// Scans on another thread, so that a test that waits for ever fails.
 fn scan_in_time(folder: &Path) {
-    let (sender, result) = mpsc::channel();
     let folder = folder.to_owned();
-    thread::spawn(move || {
-        let found = scan(&open(&folder), ScanMode::Ids);
-        sender.send(found.images.len()).unwrap();
-    });
-    assert_eq!(result.recv_timeout(PATIENCE), Ok(1));
+    let found = in_time(move || scan(&open(&folder), ScanMode::Ids));
+    assert_eq!(found.images.len(), 1);
 }
 
 #[test]

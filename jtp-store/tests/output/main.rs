@@ -5,6 +5,7 @@
 mod common;
 mod exfat;
 mod index_attacks;
+mod locks;
 mod model;
 mod mounted;
 mod moves;
@@ -29,8 +30,7 @@ use std::thread;
 use common::*;
 use jtp_core::{FileType, Flags, Image, ImageId};
 use jtp_store::{
-    FileContent, FileName, OutputError, OutputFolder, PendingFile, ScanMode, ScannedFile,
-    StagedFile,
+    FileName, FileState, MoveError, OutputError, OutputFolder, PendingFile, ScanMode, StagedFile,
 };
 
 fn begin(folder: &OutputFolder, bytes: &[u8]) -> PendingFile {
@@ -57,17 +57,14 @@ fn stage(folder: &OutputFolder, bytes: &[u8]) -> StagedFile {
     begin(folder, bytes).finish(verified(bytes)).unwrap()
 }
 
+fn rename(folder: &OutputFolder, from: &str, to: &str) -> Result<(), MoveError> {
+    let (from_state, over) = (folder.look(from).unwrap(), folder.look(to).unwrap());
+    folder.rename(from, &from_state, &file_name(to, b""), &over)
+}
+
 /// The files that are images, by their IDs.
 fn ids(folder: &OutputFolder) -> BTreeMap<String, ImageId> {
-    let mut ids = BTreeMap::new();
-    let mut add = |file: ScannedFile<'_>| {
-        if let FileContent::Image(id) | FileContent::Unrecognised(id) = file.content {
-            ids.insert(file.name.to_string_lossy().into_owned(), id);
-        }
-    };
-    let stop = AtomicBool::new(false);
-    folder.scan(ScanMode::Ids, &stop, &mut add).unwrap();
-    ids
+    scan(folder, ScanMode::Ids).images
 }
 
 /// The name and contents of each visible file.
@@ -81,6 +78,10 @@ fn visible(folder: &Path) -> Vec<(String, Vec<u8>)> {
             (name, bytes)
         })
         .collect()
+}
+
+fn pair(name: &str, bytes: &[u8]) -> (String, Vec<u8>) {
+    (name.to_owned(), bytes.to_vec())
 }
 
 /// All names in the folder except that of a running client's lock file.
@@ -125,6 +126,11 @@ fn r2_an_image_is_invisible_until_verified_and_removed_if_it_is_not() {
             }
             other => panic!("{other:?}"),
         }
+        let staged = begin(&folder, &bytes).finish(verified(b"other"));
+        assert!(
+            matches!(staged, Err(OutputError::NotVerified { .. })),
+            "{staged:?}"
+        );
         drop(begin(&folder, &bytes));
         assert_eq!(all(&temp), ["a.png"]);
         assert_eq!(temp.read("a.png"), b"old");
@@ -223,40 +229,13 @@ fn a_file_in_place_of_the_folder_is_reported_as_not_a_directory() {
     assert_eq!(error.source().unwrap().to_string(), "not a directory");
 }
 
-#[test]
-fn stale_temporary_files_are_removed_but_not_those_of_a_running_client() {
-    let temp = temp();
-    write(&temp, ".jtp-0123456789abcdef-0.part", b"crashed");
-    write(&temp, ".jtp-index", b"not a temporary");
-    write(&temp, ".other.part", b"someone else's");
-    temp.link("/etc/passwd", ".jtp-link.part");
-    let first = OutputFolder::open(&temp).unwrap();
-    let bytes = noise(600_000, 1);
-    let file = begin(&first, &bytes);
-    let names = all(&temp);
-    assert_eq!(names.len(), 3, "{names:?}");
-    assert!(names.contains(&".other.part".to_owned()) && names.contains(&".jtp-index".to_owned()));
-    let second = OutputFolder::open(&temp).unwrap();
-    ids(&second);
-    let other = begin(&second, &bytes);
-    assert_eq!(all(&temp).len(), 4, "the first client is running");
-    drop(other);
-    file.commit(&file_name("a.png", &bytes), verified(&bytes))
-        .unwrap();
-    // Like a crash, except that the lock file stays locked.
-    std::mem::forget(begin(&first, &bytes));
-    drop((first, second));
-    ids(&OutputFolder::open(&temp).unwrap());
-    assert_eq!(parts(&temp), 2);
-}
-
 fn parts(dir: &Path) -> usize {
     let names = all(dir);
     names.iter().filter(|name| name.ends_with(".part")).count()
 }
 
 #[test]
-fn many_threads_can_write_to_one_folder() {
+fn w9_many_threads_can_write_to_one_folder_and_create_the_same_folders() {
     let temp = temp();
     let folder = OutputFolder::open(&temp).unwrap();
     thread::scope(|scope| {
@@ -267,22 +246,15 @@ fn many_threads_can_write_to_one_folder() {
                     let name = format!("{thread}-{n}.png");
                     put(&folder, &name, name.as_bytes()).unwrap();
                     put(&folder, "contended.png", name.as_bytes()).unwrap();
+                    let path = format!("{n}⧸sub⧸{thread}.png");
+                    let to = FileName::in_folders(&path, ImageId(1), FileType::Png);
+                    let mut staged = stage(&folder, name.as_bytes());
+                    staged.place(&to, &FileState::NOTHING).unwrap();
                 }
             });
         }
     });
-    assert_eq!(all(&temp).len(), 401);
-}
-
-#[test]
-fn a_removed_folder_is_reported_as_such() {
-    let temp = temp();
-    write(&temp, "file", b"");
-    assert!(OutputFolder::open(temp.join("file")).is_err());
-    let path = temp.join("out");
-    let folder = OutputFolder::open(&path).unwrap();
-    fs::remove_dir(&path).unwrap();
-    let error = put(&folder, "a.png", b"a").unwrap_err();
-    assert!(matches!(error, OutputError::Vanished { .. }), "{error}");
-    assert!(error.to_string().contains("a.png"), "{error}");
+    assert_eq!(all(&temp).len(), 401 + 100);
+    let folders = (0..100).map(|n| all(&temp.join(format!("{n}/sub"))).len());
+    assert_eq!(folders.sum::<usize>(), 400);
 }

@@ -1,87 +1,34 @@
 //! What the system refuses: which errors are about one name, and which about the folder.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::thread;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
 
-use jtp_store::{MoveError, OutputError, OutputFolder};
+use jtp_store::{FileState, MoveError, OutputError, OutputFolder};
+use rustix::thread::CapabilitySet;
 
 use super::common::*;
 use super::{all, file_name, open, put, stage, visible};
 
-/// Mounts a file system of 64 KiB; `None` where that is not allowed.
-fn tiny(path: &Path) -> Option<Mounted<'_>> {
-    use rustix::mount::{MountFlags, mount};
-    fs::create_dir(path).unwrap();
-    mount(
-        "tmpfs",
-        path,
-        "tmpfs",
-        MountFlags::empty(),
-        Some(c"size=64k"),
-    )
-    .ok()?;
-    Some(Mounted(path))
-}
-
-struct Mounted<'a>(&'a Path);
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
-#[test]
-fn a_full_or_read_only_disk_is_reported_and_no_file_is_left() {
-    use rustix::mount::{MountFlags, mount_remount};
-    let temp = temp();
-    let path = temp.join("tiny");
-    let Some(mounted) = tiny(&path) else {
-        eprintln!("skipped: mounting is not allowed here");
-        return;
-    };
-    let folder = OutputFolder::open(&path).unwrap();
-    let error = put(&folder, "a.png", &noise(100_000, 1)).unwrap_err();
-    assert!(matches!(error, OutputError::DiskFull { .. }), "{error}");
-    assert!(all(&path).is_empty());
-    put(&folder, "b.png", b"small").unwrap();
-    mount_remount(&path, MountFlags::RDONLY, "").unwrap();
-    let error = put(&folder, "c.png", b"small").unwrap_err();
-    assert!(matches!(error, OutputError::ReadOnly { .. }), "{error}");
-    drop(mounted);
-}
-
-/// Runs on a thread without privileges; `false` if that is not possible here.
-fn as_nobody(run: impl FnOnce() + Send) -> bool {
-    use rustix::fs::{Gid, Uid};
-    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-    let (uid, gid) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
-    let work = || {
-        let changed = set_thread_groups(&[])
-            .and_then(|()| set_thread_res_gid(gid, gid, gid))
-            .and_then(|()| set_thread_res_uid(uid, uid, uid));
-        if changed.is_err() {
-            eprintln!("skipped: the user of a thread cannot be changed here");
-            return false;
-        }
-        run();
-        true
-    };
-    thread::scope(|scope| scope.spawn(work).join().unwrap())
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+/// A file system of 64 KiB, if one can be mounted.
+fn tiny(place: &Path) -> Option<(PathBuf, Mounted)> {
+    let path = place.join("tiny");
+    fs::create_dir(&path).unwrap();
+    let mounted = Mounted::new("tmpfs", &path, c"size=64k")?;
+    Some((path, mounted))
 }
 
 #[test]
 fn r8_a_file_of_another_user_in_a_sticky_folder_refuses_its_name_alone() {
     let temp = temp();
-    set_mode(&temp, 0o1777);
+    temp.set_mode("", 0o1777);
     write(&temp, "a.png", b"another user's");
-    as_nobody(|| {
+    for path in [temp.join("a.png"), temp.to_owned()] {
+        if chown(path, Some(12345), None).is_err() {
+            return eprintln!("skipped: only root can give files to another user");
+        }
+    }
+    without(CapabilitySet::FOWNER, || {
         let folder = open(&temp);
         let mut staged = stage(&folder, b"new");
         let over = folder.look("a.png").unwrap();
@@ -136,14 +83,13 @@ fn r8_an_immutable_file_refuses_its_name_alone() {
 #[test]
 fn a_folder_without_write_permission_is_reported_when_a_temporary_file_is_created() {
     let temp = temp();
-    set_mode(&temp, 0o755);
-    as_nobody(|| {
+    temp.set_mode("", 0o555);
+    without_privileges(|| {
         let folder = open(&temp);
         let mut staged = stage(&folder, b"new");
         let error = staged.settle().unwrap_err();
         assert!(matches!(error, OutputError::Permission { .. }), "{error}");
-        let nothing = folder.look("a.png").unwrap();
-        let placed = staged.place(&file_name("a.png", b"new"), &nothing);
+        let placed = staged.place(&file_name("a.png", b"new"), &FileState::NOTHING);
         let is_folder = matches!(
             placed,
             Err(MoveError::Folder(OutputError::Permission { .. }))
@@ -156,9 +102,7 @@ fn a_folder_without_write_permission_is_reported_when_a_temporary_file_is_create
 fn a_full_or_read_only_disk_is_an_error_of_the_folder_and_a_staged_image_can_be_placed_later() {
     use rustix::mount::{MountFlags, mount_remount};
     let temp = temp();
-    let path = temp.join("tiny");
-    let Some(mounted) = tiny(&path) else {
-        eprintln!("skipped: mounting is not allowed here");
+    let Some((path, _mounted)) = tiny(&temp) else {
         return;
     };
     let folder = open(&path);
@@ -168,6 +112,8 @@ fn a_full_or_read_only_disk_is_an_error_of_the_folder_and_a_staged_image_can_be_
     write(&path, "fill", noise(50_000, 2));
     let error = staged.settle().unwrap_err();
     assert!(matches!(error, OutputError::DiskFull { .. }), "{error}");
+    let error = put(&folder, "b.png", &bytes).unwrap_err();
+    assert!(matches!(error, OutputError::DiskFull { .. }), "{error}");
     let placed = staged.place(&name, &nothing);
     let is_full = matches!(placed, Err(MoveError::Folder(OutputError::DiskFull { .. })));
     assert!(is_full, "{placed:?}");
@@ -175,13 +121,14 @@ fn a_full_or_read_only_disk_is_an_error_of_the_folder_and_a_staged_image_can_be_
     path.remove("fill");
     staged.settle().unwrap();
     mount_remount(&path, MountFlags::RDONLY, "").unwrap();
+    let error = put(&folder, "b.png", &bytes).unwrap_err();
+    assert!(matches!(error, OutputError::ReadOnly { .. }), "{error}");
     let placed = staged.place(&name, &nothing);
     let is_read_only = matches!(placed, Err(MoveError::Folder(OutputError::ReadOnly { .. })));
     assert!(is_read_only, "{placed:?}");
     mount_remount(&path, MountFlags::empty(), "").unwrap();
     staged.place(&name, &nothing).unwrap();
     assert_eq!(visible(&path), [("a.png".to_owned(), bytes)]);
-    drop(mounted);
 }
 
 #[test]

@@ -3,124 +3,134 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use jtp_core::ImageId;
-use jtp_store::{FileContent, OutputFolder, ReadError, ScanMode, ScanSummary};
-use rustix::fs::{CWD, Mode, mkfifoat};
+use jtp_store::{FileContent, OutputFolder, ReadError, ScanMode, ScanSummary, ScannedFile};
 
 use super::common::*;
-use super::{begin, ids, open, parts};
+use super::{ids, open};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and pixels";
 
 fn scan(folder: &OutputFolder, mode: ScanMode) -> (BTreeMap<String, String>, ScanSummary) {
+    scan_with(folder, mode, Of::Folder, &mut |_| {})
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Folder,
+    Tree,
+}
+
+/// What a scan finds, each name once, except for folders that cannot be listed. `each` is called with each name.
+pub(super) fn scan_with(
+    folder: &OutputFolder,
+    mode: ScanMode,
+    of: Of,
+    each: &mut (dyn FnMut(&str) + Send),
+) -> (BTreeMap<String, String>, ScanSummary) {
     let mut found = BTreeMap::new();
     let stop = AtomicBool::new(false);
-    let summary = folder.scan(mode, &stop, &mut |file| {
+    let mut add = |file: ScannedFile<'_>| {
+        let name = file.name.to_str().unwrap().to_owned();
+        each(&name);
         let content = match file.content {
-            FileContent::Image(id) => format!("image {id}"),
+            FileContent::Image(id) => id.to_string(),
             FileContent::Unrecognised(id) => format!("unrecognised {id}"),
-            FileContent::Unread => "unread".to_owned(),
             FileContent::Unreadable(_) => "unreadable".to_owned(),
-            FileContent::TooLong => "too long".to_owned(),
-            FileContent::Other => "other".to_owned(),
-            FileContent::Folder => "folder".to_owned(),
-            FileContent::Reserved => "reserved".to_owned(),
-            other => panic!("{other:?}"),
+            FileContent::UnreadableFolder(_) => {
+                let before = found.insert(name, "unlisted".to_owned());
+                assert_eq!(before.as_deref(), Some("folder"));
+                return;
+            }
+            other => format!("{other:?}").to_lowercase(),
         };
-        let name = file.name.to_string_lossy().into_owned();
         assert!(found.insert(name, content).is_none(), "found twice");
-    });
+    };
+    let summary = match of {
+        Of::Folder => folder.scan(mode, &stop, &mut add),
+        Of::Tree => folder.scan_tree(mode, &stop, &mut add),
+    };
     (found, summary.unwrap())
 }
 
-fn found(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs
-        .iter()
-        .map(|(name, content)| ((*name).to_owned(), (*content).to_owned()))
-        .collect()
+pub(super) fn found(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let owned = |(name, content): &(&str, &str)| ((*name).to_owned(), (*content).to_owned());
+    pairs.iter().map(owned).collect()
 }
 
 #[test]
-fn r2_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_names() {
-    let temp = temp();
-    let image = |id: ImageId| format!("image {id}");
-    let same = image(write(&temp, "a.png", b"same"));
-    write(&temp, "b.txt", b"same");
-    let large = image(write(&temp, "large.JPG", noise(700_000, 1)));
-    let sniffed = image(write(&temp, "photo", PNG));
-    let empty = write(&temp, "empty.img", b"");
-    let empty = format!("unrecognised {empty}");
-    let png = image(write(&temp, "png.IMG", PNG));
-    write(&temp, ".hidden.png", b"hidden");
+fn r2_w9_a_scan_finds_images_by_extension_or_first_bytes_and_reports_all_other_names() {
+    let (temp, outside) = (temp(), temp());
+    write(&outside, "x.png", b"outside");
+    for folder in ["2024/Rome", "2024/.hidden", ".hidden", "dir.png"] {
+        temp.make_dir(folder);
+    }
     temp.link("a.png", "link.png");
     temp.link("nowhere", "dangling.png");
-    temp.make_dir("dir.png");
-    mkfifoat(CWD, temp.join("pipe.png"), Mode::RWXU).unwrap();
-    let folder = open(&temp);
-    let expected = found(&[
-        ("a.png", &same),
-        ("b.txt", "other"),
-        ("dangling.png", "reserved"),
-        ("dir.png", "folder"),
-        ("empty.img", &empty),
-        ("large.JPG", &large),
-        ("link.png", "reserved"),
-        ("photo", &sniffed),
-        ("png.IMG", &png),
-        ("pipe.png", "reserved"),
-    ]);
-    for mode in [ScanMode::Ids, ScanMode::Ids, ScanMode::Rehash] {
-        let (all, summary) = scan(&folder, mode);
-        assert_eq!(all, expected);
-        assert_eq!(summary.files, 6);
+    temp.link(&outside, "link");
+    temp.link("..", "2024/up");
+    pipe(&temp.join("pipe.png"));
+    pipe(&temp.join("2024/pipe.png"));
+    for hidden in [
+        ".d.png",
+        ".hidden/d.png",
+        "2024/.d.png",
+        "2024/.hidden/d.png",
+    ] {
+        write(&temp, hidden, b"d");
     }
-    let (names, summary) = scan(&folder, ScanMode::Names);
-    let by_name = [
-        ("a.png", "unread"),
-        ("b.txt", "other"),
-        ("empty.img", "unread"),
-        ("large.JPG", "unread"),
-        ("photo", "other"),
-        ("png.IMG", "unread"),
+    let image = |name: &str, bytes: &[u8]| write(&temp, name, bytes).to_string();
+    let empty = format!("unrecognised {}", image("empty.img", b""));
+    // What a scan finds, and what one finds that reads no files.
+    let all = [
+        ("2024", "folder", "folder"),
+        ("2024/Rome", "folder", "folder"),
+        (
+            "2024/Rome/c.JPG",
+            &*image("2024/Rome/c.JPG", b"c"),
+            "unread",
+        ),
+        ("2024/Rome/notes.txt", "other", "other"),
+        ("2024/b.png", &*image("2024/b.png", b"b"), "unread"),
+        // An image by its first bytes, which are not read in sub-folders.
+        ("2024/photo", "other", "other"),
+        ("2024/pipe.png", "reserved", "reserved"),
+        ("2024/up", "reserved", "reserved"),
+        ("a.png", &*image("a.png", b"same"), "unread"),
+        ("b.txt", "other", "other"),
+        ("dangling.png", "reserved", "reserved"),
+        ("dir.png", "folder", "folder"),
+        ("empty.img", &*empty, "unread"),
+        (
+            "large.JPG",
+            &*image("large.JPG", &noise(700_000, 1)),
+            "unread",
+        ),
+        ("link", "reserved", "reserved"),
+        ("link.png", "reserved", "reserved"),
+        ("photo", &*image("photo", PNG), "other"),
+        ("pipe.png", "reserved", "reserved"),
+        ("png.IMG", &*image("png.IMG", PNG), "unread"),
     ];
-    let expected: BTreeMap<_, _> = expected.into_iter().chain(found(&by_name)).collect();
-    assert_eq!(names, expected);
-    assert_eq!((summary.files, summary.read), (6, 0));
-}
-
-#[test]
-fn a_file_that_cannot_be_read_is_reported_and_ends_no_scan() {
-    use rustix::thread::set_thread_res_uid;
-    use std::os::unix::fs::PermissionsExt;
-    let temp = temp();
-    let id = write(&temp, "a.png", b"a");
-    for name in ["b.png", "c.txt"] {
-        write(&temp, name, b"secret");
-        let mode = fs::Permissions::from_mode(0o000);
-        fs::set_permissions(temp.join(name), mode).unwrap();
-    }
-    fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
+    write(&temp, "2024/Rome/notes.txt", b"text");
+    write(&temp, "2024/photo", PNG);
+    write(&temp, "b.txt", b"same");
     let folder = open(&temp);
-    // On a thread of its own: root reads all files.
-    let work = || {
-        let uid = rustix::fs::Uid::from_raw(65_534);
-        if rustix::process::geteuid().is_root() && set_thread_res_uid(uid, uid, uid).is_err() {
-            eprintln!("skipped: the user of a thread cannot be changed here");
-            return;
+    for (of, files) in [(Of::Folder, 6), (Of::Tree, 10)] {
+        let is_in = |name: &str| of == Of::Tree || !name.contains('/');
+        let rows = || all.iter().filter(|(name, ..)| is_in(name));
+        let read: Vec<_> = rows().map(|(name, content, _)| (*name, *content)).collect();
+        for mode in [ScanMode::Ids, ScanMode::Ids, ScanMode::Rehash] {
+            let (found_all, summary) = scan_with(&folder, mode, of, &mut |_| {});
+            assert_eq!(found_all, found(&read));
+            assert_eq!((summary.files, summary.case_sensitive), (files, Some(true)));
         }
-        let (all, summary) = scan(&folder, ScanMode::Ids);
-        let a = format!("image {id}");
-        let expected = [
-            ("a.png", a.as_str()),
-            ("b.png", "unreadable"),
-            ("c.txt", "other"),
-        ];
-        assert_eq!(all, found(&expected));
-        assert_eq!((summary.files, summary.read), (3, 1));
-    };
-    thread::scope(|scope| scope.spawn(work).join().unwrap());
+        let unread: Vec<_> = rows().map(|(name, _, content)| (*name, *content)).collect();
+        let (names, summary) = scan_with(&folder, ScanMode::Names, of, &mut |_| {});
+        assert_eq!(names, found(&unread));
+        assert_eq!((summary.files, summary.read), (files, 0));
+    }
 }
 
 #[test]
@@ -138,12 +148,12 @@ fn s14_a_file_longer_than_a_packet_is_not_read() {
         file.set_len(length).unwrap();
     }
     let folder = open(&temp);
-    let a = format!("image {id}");
+    let a = id.to_string();
     let expected = found(&[
         ("a.png", &a),
-        ("long.png", "too long"),
+        ("long.png", "toolong"),
         ("long.txt", "other"),
-        ("longer.png", "too long"),
+        ("longer.png", "toolong"),
     ]);
     for mode in [ScanMode::Ids, ScanMode::Rehash] {
         let (all, summary) = scan(&folder, mode);
@@ -216,7 +226,7 @@ fn a_scan_reads_only_what_changed_since_the_last_one() {
     let id_of = |mode| {
         let (found, summary) = scan(&folder, mode);
         let (_, content) = found.first_key_value().unwrap();
-        let id: ImageId = content.strip_prefix("image ").unwrap().parse().unwrap();
+        let id: ImageId = content.parse().unwrap();
         (id, summary.read)
     };
     assert_eq!(id_of(ScanMode::Ids), (id, 1));
@@ -227,58 +237,10 @@ fn a_scan_reads_only_what_changed_since_the_last_one() {
     assert_eq!(id_of(ScanMode::Rehash), (id, 1));
     assert_eq!(id_of(ScanMode::Ids), (id, 0), "the index was rewritten");
     // A change is found although size and mtime are unchanged.
-    let path = temp.join("a.png");
-    let before = fs::metadata(&path).unwrap().modified().unwrap();
-    let new = write(&temp, "a.png", b"b");
-    let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_modified(before).unwrap();
+    let new = rewrite(&temp, "a.png", b"b");
     assert_eq!(id_of(ScanMode::Ids), (new, 1));
     fs::write(&index, b"garbage").unwrap();
     assert_eq!(id_of(ScanMode::Ids), (new, 1));
-}
-
-#[test]
-fn a_scan_removes_stale_temporary_files_but_not_those_of_this_client() {
-    let temp = temp();
-    write(&temp, ".jtp-0123456789abcdef-0.part", b"crashed");
-    write(&temp, ".jtp-0123456789abcdef-1.part", b"crashed");
-    temp.link("/etc/passwd", ".jtp-link.part");
-    temp.make_dir(".jtp-dir.part");
-    let folder = OutputFolder::open(&temp).unwrap();
-    ids(&folder);
-    assert_eq!(parts(&temp), 1, "the folder stays");
-    let _file = begin(&folder, &noise(600_000, 1));
-    assert_eq!(parts(&temp), 2);
-    ids(&folder);
-    assert_eq!(parts(&temp), 2);
-}
-
-#[test]
-fn a_scan_of_names_removes_stale_temporary_files_and_writes_no_index() {
-    let temp = temp();
-    write(&temp, ".jtp-0123456789abcdef-0.part", b"crashed");
-    write(&temp, "a.png", b"a");
-    let (names, _) = scan(&open(&temp), ScanMode::Names);
-    assert_eq!(names, found(&[("a.png", "unread")]));
-    assert_eq!(super::all(&temp), ["a.png"]);
-}
-
-#[test]
-fn r5_a_scan_finds_out_whether_names_that_differ_in_case_are_distinguished() {
-    let temp = temp();
-    let folder = open(&temp);
-    let case_sensitive = || scan(&folder, ScanMode::Names).1.case_sensitive;
-    assert_eq!(case_sensitive(), None, "no name");
-    write(&temp, "1", b"1");
-    assert_eq!(case_sensitive(), None, "no letter");
-    // Hard links are one file in each case; the listing shows that they are two names.
-    write(&temp, "a", b"a");
-    temp.hard_link("a", "A");
-    assert_eq!(case_sensitive(), Some(true), "hard links");
-    temp.remove("A");
-    assert_eq!(case_sensitive(), Some(true), "one name");
-    write(&temp, "A", b"a");
-    assert_eq!(case_sensitive(), Some(true), "two files");
 }
 
 #[test]
@@ -295,11 +257,7 @@ fn r8_a_file_that_is_changed_after_a_scan_is_not_older_than_its_settled_time() {
     };
     let is_older = |name| folder.look(name).unwrap().is_older(settled);
     assert!(is_older("a.png") && is_older("b.png"));
-    let path = temp.join("a.png");
-    let before = fs::metadata(&path).unwrap().modified().unwrap();
-    write(&temp, "a.png", b"c");
-    let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_modified(before).unwrap();
+    rewrite(&temp, "a.png", b"c");
     assert!(!is_older("a.png"), "changed, with its mtime restored");
     temp.rename("b.png", "c.png");
     assert!(!is_older("c.png"), "moved");

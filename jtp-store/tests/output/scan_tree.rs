@@ -2,53 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::thread;
 
 use jtp_core::ImageId;
-use jtp_store::{FileContent, OutputFolder, ScanMode, ScanSummary};
-use rustix::fs::{CWD, FlockOperation, Mode, flock, mkfifoat};
+use jtp_store::{OutputFolder, ScanMode, ScanSummary};
+use rustix::fs::{FlockOperation, flock};
 
 use super::common::*;
+use super::scan::{Of, found, scan_with};
 use super::{begin, open};
 
-/// What a scan of the tree finds, each path once, except for folders that cannot be listed.
 fn scan(folder: &OutputFolder, mode: ScanMode) -> (BTreeMap<String, String>, ScanSummary) {
-    scan_with(folder, mode, &mut |_| {})
-}
-
-fn scan_with(
-    folder: &OutputFolder,
-    mode: ScanMode,
-    each: &mut (dyn FnMut(&str) + Send),
-) -> (BTreeMap<String, String>, ScanSummary) {
-    let mut found = BTreeMap::new();
-    let stop = AtomicBool::new(false);
-    let summary = folder.scan_tree(mode, &stop, &mut |file| {
-        let name = file.name.to_str().unwrap().to_owned();
-        each(&name);
-        let content = match file.content {
-            FileContent::Image(id) => id.to_string(),
-            FileContent::Unreadable(_) => "unreadable".to_owned(),
-            FileContent::UnreadableFolder(_) => {
-                assert_eq!(
-                    found.insert(name, "unlisted".to_owned()),
-                    Some("folder".to_owned())
-                );
-                return;
-            }
-            other => format!("{other:?}").to_lowercase(),
-        };
-        assert!(found.insert(name, content).is_none(), "found twice");
-    });
-    (found, summary.unwrap())
-}
-
-fn found(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let owned = |(name, content): &(&str, &str)| ((*name).to_owned(), (*content).to_owned());
-    pairs.iter().map(owned).collect()
+    scan_with(folder, mode, Of::Tree, &mut |_| {})
 }
 
 /// Writes a file, and creates its folders.
@@ -57,54 +22,6 @@ fn put(root: &Path, path: &str, bytes: &[u8]) -> String {
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, bytes).unwrap();
     ImageId::of(bytes).to_string()
-}
-
-#[test]
-fn w9_a_scan_finds_images_in_sub_folders_and_reads_no_other_files_there() {
-    let (temp, outside) = (temp(), temp());
-    let root = &*temp;
-    put(&outside, "x.png", b"outside");
-    let a = put(root, "a.png", b"a");
-    let b = put(root, "2024/b.png", b"b");
-    let c = put(root, "2024/Rome/c.JPG", b"c");
-    put(root, "2024/Rome/notes.txt", b"text");
-    // An image by its first bytes, which are not read in sub-folders.
-    put(root, "2024/photo", b"\x89PNG\r\n\x1a\n and pixels");
-    put(root, ".hidden/d.png", b"d");
-    put(root, "2024/.hidden/d.png", b"d");
-    put(root, "2024/.d.png", b"d");
-    root.make_dir("empty");
-    root.link(&outside, "link");
-    root.link("..", "2024/up");
-    mkfifoat(CWD, root.join("2024/pipe.png"), Mode::RWXU).unwrap();
-    let folder = open(root);
-    let expected = found(&[
-        ("2024", "folder"),
-        ("2024/Rome", "folder"),
-        ("2024/Rome/c.JPG", &c),
-        ("2024/Rome/notes.txt", "other"),
-        ("2024/b.png", &b),
-        ("2024/photo", "other"),
-        ("2024/pipe.png", "reserved"),
-        ("2024/up", "reserved"),
-        ("a.png", &a),
-        ("empty", "folder"),
-        ("link", "reserved"),
-    ]);
-    for mode in [ScanMode::Ids, ScanMode::Ids, ScanMode::Rehash] {
-        let (all, summary) = scan(&folder, mode);
-        assert_eq!(all, expected);
-        assert_eq!(summary.files, 5);
-        assert_eq!(summary.case_sensitive, Some(true));
-    }
-    let unread = found(&[
-        ("2024/Rome/c.JPG", "unread"),
-        ("2024/b.png", "unread"),
-        ("a.png", "unread"),
-    ]);
-    let (names, summary) = scan(&folder, ScanMode::Names);
-    assert_eq!(names, expected.into_iter().chain(unread).collect());
-    assert_eq!((summary.files, summary.read), (5, 0));
 }
 
 #[test]
@@ -167,7 +84,7 @@ fn w9_ten_thousand_folders_are_scanned_with_few_descriptors() {
         let mut most = 0;
         let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
         let before = descriptors();
-        let (all, summary) = scan_with(&folder, mode, &mut |name| {
+        let (all, summary) = scan_with(&folder, mode, Of::Tree, &mut |name| {
             if name.ends_with("00/a.png") {
                 most = most.max(descriptors());
             }
@@ -190,7 +107,7 @@ fn w9_folders_that_are_removed_or_replaced_during_a_scan_count_as_removed() {
     }
     // The entries of the root are listed first.
     let mut is_first = true;
-    let (all, summary) = scan_with(&open(root), ScanMode::Names, &mut |_| {
+    let (all, summary) = scan_with(&open(root), ScanMode::Names, Of::Tree, &mut |_| {
         if std::mem::take(&mut is_first) {
             for name in ["gone", "link", "file"] {
                 root.remove(name);
@@ -214,55 +131,34 @@ fn w9_folders_that_are_removed_or_replaced_during_a_scan_count_as_removed() {
 }
 
 #[test]
-fn w9_a_folder_that_cannot_be_listed_is_reported_and_ends_no_scan() {
-    use rustix::thread::set_thread_res_uid;
+fn w9_files_and_folders_that_cannot_be_read_are_reported_and_end_no_scan() {
     let temp = temp();
     let a = put(&temp, "a/a.png", b"a");
-    put(&temp, "locked/b.png", b"b");
-    put(&temp, "z/locked/c.png", b"c");
-    for folder in ["locked", "z/locked"] {
-        let mode = fs::Permissions::from_mode(0o000);
-        fs::set_permissions(temp.join(folder), mode).unwrap();
+    for path in ["b.png", "c.txt", "z/locked/e.png"] {
+        put(&temp, path, b"secret");
     }
-    fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
-    let folder = open(&temp);
-    // On another thread: root lists all folders.
-    let work = || {
-        let uid = rustix::fs::Uid::from_raw(65_534);
-        if rustix::process::geteuid().is_root() && set_thread_res_uid(uid, uid, uid).is_err() {
-            eprintln!("skipped: the user of a thread cannot be changed here");
-            return;
-        }
-        let (all, summary) = scan(&folder, ScanMode::Names);
-        let expected = [
-            ("a", "folder"),
-            ("a/a.png", "unread"),
-            ("locked", "unlisted"),
-            ("z", "folder"),
-            ("z/locked", "unlisted"),
-        ];
-        assert_eq!(all, found(&expected));
-        assert_eq!(summary.files, 1);
-    };
-    thread::scope(|scope| scope.spawn(work).join().unwrap());
-    for folder in ["locked", "z/locked"] {
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(temp.join(folder), mode).unwrap();
+    let secret = put(&temp, "locked/d.png", b"secret");
+    let locked = ["b.png", "c.txt", "locked", "z/locked"];
+    for name in locked {
+        temp.set_mode(name, 0o000);
     }
-    assert_eq!(scan(&folder, ScanMode::Ids).0["a/a.png"], a);
-}
-
-#[test]
-fn r5_the_names_in_sub_folders_show_whether_case_is_distinguished() {
-    let temp = temp();
-    put(&temp, "1/2/3", b"");
     let folder = open(&temp);
-    let case_sensitive = || scan(&folder, ScanMode::Names).1.case_sensitive;
-    assert_eq!(case_sensitive(), None);
-    put(&temp, "1/2/a.png", b"");
-    assert_eq!(case_sensitive(), Some(true));
-    temp.hard_link("1/2/a.png", "1/2/A.png");
-    assert_eq!(case_sensitive(), Some(true), "two names of one file");
+    let expected = found(&[
+        ("a", "folder"),
+        ("a/a.png", &a),
+        ("b.png", "unreadable"),
+        ("c.txt", "other"),
+        ("locked", "unlisted"),
+        ("z", "folder"),
+        ("z/locked", "unlisted"),
+    ]);
+    let (all, summary) = without_privileges(|| scan(&folder, ScanMode::Ids));
+    assert_eq!(all, expected);
+    assert_eq!((summary.files, summary.read), (3, 1));
+    for name in locked {
+        temp.set_mode(name, 0o755);
+    }
+    assert_eq!(scan(&folder, ScanMode::Ids).0["locked/d.png"], secret);
 }
 
 #[test]

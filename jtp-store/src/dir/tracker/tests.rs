@@ -65,6 +65,10 @@ impl Harness {
         self.examined(file, read(id));
     }
 
+    fn expire(&mut self) {
+        self.tracker.expire_removed(self.now, None);
+    }
+
     fn listed(&self) -> Vec<Name> {
         self.index.read().names().collect()
     }
@@ -77,13 +81,7 @@ fn name(name: &str) -> Name {
 /// The outcome for a file with that ID; the inode is the ID, too.
 fn read(id: u64) -> Outcome {
     Outcome::Read {
-        fingerprint: Fingerprint {
-            file_system: 1,
-            file: id,
-            size: 5,
-            modified: 0,
-            changed: 0,
-        },
+        fingerprint: Fingerprint::sample(id),
         length: 5,
         contents: Contents {
             id: ImageId(id),
@@ -136,7 +134,7 @@ fn r8_file_that_is_checked_again_when_ids_are_first_claimed_holds_its_id() {
     // Only the second one is left.
     harness.task_after(&first, FileEvent::Removed);
     harness.examined(&first, Outcome::Missing);
-    harness.tracker.expire_removed(harness.now, None);
+    harness.expire();
     assert!(harness.index.read().contains(ImageId(7)));
 }
 
@@ -180,13 +178,22 @@ fn r8_an_image_that_becomes_empty_stays_listed_and_is_not_listed_as_an_empty_one
     assert_eq!(refusal.kind, LeftOutReason::Emptied);
     harness.task_after(&other, FileEvent::Created);
     harness.examined(&other, read_empty(8));
-    let now = harness.now;
-    harness.tracker.expire_removed(now, None);
+    harness.expire();
     assert_eq!(harness.listed(), [Arc::clone(&other)]);
     // It has contents again.
     harness.list(&moved, 7);
     assert_eq!(harness.listed().len(), 2);
     assert!(harness.tracker.refusals().get(&moved).is_none());
+    // Files with its inode or its name that were always empty.
+    harness.task_after(&moved, FileEvent::Removed);
+    harness.examined(&moved, Outcome::Missing);
+    for (always_empty, inode) in [(name("later.png"), 7), (file, 9)] {
+        harness.task_after(&always_empty, FileEvent::Created);
+        harness.examined(&always_empty, read_empty(inode));
+        assert!(harness.tracker.refusals().get(&always_empty).is_none());
+        harness.task(&always_empty);
+        harness.examined(&always_empty, Outcome::Equal);
+    }
 }
 
 #[test]
@@ -211,8 +218,7 @@ fn r8_an_image_that_is_being_changed_stays_listed_until_its_new_contents_are_kno
                     },
                 },
             );
-            let now = harness.now;
-            harness.tracker.expire_removed(now, None);
+            harness.expire();
             assert_eq!(listed_id(&harness, &file), Some(7));
             harness.now += Duration::from_millis(500);
             harness.task(&file);
@@ -239,14 +245,12 @@ fn n1_a_renamed_file_stays_in_the_index_under_either_name() {
         .tracker
         .add_event(&new, FileEvent::Completed, harness.now);
     harness.examined(&old, Outcome::Missing);
-    let now = harness.now;
-    harness.tracker.expire_removed(now, None);
+    harness.expire();
     assert_eq!(harness.listed(), [Arc::clone(&old)], "a check is due soon");
     harness.task(&new);
     // The old name does not count as another file with the ID.
     harness.examined(&new, read(7));
-    let now = harness.now;
-    harness.tracker.expire_removed(now, None);
+    harness.expire();
     assert_eq!(harness.listed(), [new]);
 }
 
@@ -285,8 +289,7 @@ fn s4_a_file_with_the_id_of_another_is_compared_and_retried_when_that_one_is_rem
     assert!(harness.tracker.refusals().get(&other).is_some());
     harness.task_after(&one, FileEvent::Removed);
     harness.examined(&one, Outcome::Missing);
-    let now = harness.now;
-    harness.tracker.expire_removed(now, None);
+    harness.expire();
     assert!(harness.listed().is_empty());
     harness.task(&other);
     harness.examined(&other, read(7));
@@ -324,12 +327,11 @@ fn a_file_written_while_it_was_read_is_read_again() {
 
 /// The fingerprint of a file of that size.
 fn found(size: u64) -> Fingerprint {
+    let changed = size as i64;
     Fingerprint {
-        file_system: 1,
-        file: 7,
         size,
-        modified: 0,
-        changed: size as i64,
+        changed,
+        ..Fingerprint::sample(7)
     }
 }
 
@@ -364,22 +366,32 @@ fn a_file_open_for_writing_is_checked_again_until_it_is_closed() {
 }
 
 #[test]
-fn a_file_that_is_closed_while_it_is_checked_counts_as_closed() {
+fn a_file_that_is_closed_while_it_is_checked_counts_as_closed_and_one_that_is_touched_does_not() {
     let (fingerprint, wait) = (found(6), Duration::from_secs(60));
-    let outcomes: [fn(Fingerprint, Duration) -> Outcome; 2] = [
-        |fingerprint, wait| Outcome::Unsettled { fingerprint, wait },
-        |fingerprint, _| Outcome::OpenForWriting { fingerprint },
-    ];
-    for outcome in outcomes {
-        let mut harness = Harness::new();
-        let file = name("a.png");
-        harness.task_after(&file, FileEvent::Written);
-        let now = harness.now;
-        harness.tracker.add_event(&file, FileEvent::Completed, now);
-        harness.examined(&file, outcome(fingerprint, wait));
-        let task = harness.task(&file);
-        assert_eq!(quiet(&task), Quiet::CLOSED);
-        assert!(matches!(task, Task::Examine { rehash: true, .. }));
+    for (event, expected) in [
+        (FileEvent::Completed, Quiet::CLOSED),
+        (FileEvent::Touched, Quiet::OPEN),
+        (FileEvent::Created, Quiet::OPEN),
+        (FileEvent::Scanned, Quiet::OPEN),
+    ] {
+        for is_open in [false, true] {
+            let mut harness = Harness::new();
+            let file = name("a.png");
+            harness.task_after(&file, FileEvent::Written);
+            harness.tracker.add_event(&file, event, harness.now);
+            harness.examined(
+                &file,
+                match is_open {
+                    true => Outcome::OpenForWriting { fingerprint },
+                    false => Outcome::Unsettled { fingerprint, wait },
+                },
+            );
+            let due = harness.tracker.next_due(None).unwrap();
+            harness.now = harness.now.max(due);
+            let task = harness.task(&file);
+            assert_eq!(quiet(&task), expected, "{event:?}");
+            assert!(matches!(task, Task::Examine { rehash: true, .. }));
+        }
     }
 }
 
@@ -395,18 +407,4 @@ fn after_lost_events_a_written_file_may_have_been_closed() {
     let (fingerprint, wait) = (found(6), Duration::from_millis(10));
     harness.examined(&checked, Outcome::Unsettled { fingerprint, wait });
     assert_eq!(quiet(&harness.task(&checked)), Quiet::FOUND);
-}
-
-#[test]
-fn a_file_that_is_touched_while_it_is_checked_stays_open_for_writing() {
-    for event in [FileEvent::Touched, FileEvent::Created, FileEvent::Scanned] {
-        let mut harness = Harness::new();
-        let file = name("a.png");
-        harness.task_after(&file, FileEvent::Written);
-        let now = harness.now;
-        harness.tracker.add_event(&file, event, now);
-        let (fingerprint, wait) = (found(6), Duration::from_secs(60));
-        harness.examined(&file, Outcome::Unsettled { fingerprint, wait });
-        assert_eq!(quiet(&harness.task(&file)), Quiet::OPEN, "{event:?}");
-    }
 }

@@ -1,41 +1,15 @@
 //! File systems that are mounted in sub-folders and unmounted, by bind mounts. Skipped where mounting is not allowed.
 #![cfg(target_os = "linux")]
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
 use jtp_driver::store::{ImageStore, StoreError};
 use jtp_store::{Follow, LeftOutReason};
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
-use super::{SOON, builder, put, wait_for_paths};
+use super::{builder, put, wait_for_paths};
 use crate::common::*;
-
-/// A folder that is mounted at another place.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// `None` if mounting is not allowed.
-    fn mount(contents: &Path, at: &Path) -> Option<Disk> {
-        match mount_bind(contents, at) {
-            Ok(()) => Some(Disk(at.to_owned())),
-            Err(error) => {
-                eprintln!("skipped: {error}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        unmount(&self.0, UnmountFlags::DETACH).unwrap();
-    }
-}
 
 #[test]
 fn w9_images_of_a_disk_that_is_unmounted_from_a_sub_folder_stay_listed_until_it_is_removed() {
-    for follow in [Follow::Events, Follow::Interval(Duration::from_millis(20))] {
+    for follow in [Follow::Events, BY_SCANS] {
         let place = temp();
         let (root, contents) = (place.join("images"), place.join("contents"));
         put(&root, "a.png", "a");
@@ -43,7 +17,7 @@ fn w9_images_of_a_disk_that_is_unmounted_from_a_sub_folder_stay_listed_until_it_
         let top = put(&contents, "1.png", "1");
         put(&contents, "deep/2.png", "2");
         root.write("disks/one/.not-mounted", "");
-        let Some(disk) = Disk::mount(&contents, &root.join("disks/one")) else {
+        let Some(disk) = Mounted::bind(&contents, &root.join("disks/one")) else {
             return;
         };
         let store = build(builder(&root).follow(follow).small_image_memory(0));
@@ -63,7 +37,7 @@ fn w9_images_of_a_disk_that_is_unmounted_from_a_sub_folder_stay_listed_until_it_
             let new = put(&root, &format!("b/{round}.png"), format!("new {round}"));
             wait_for(&store, |catalog| catalog.contains(new));
             assert_eq!(store.catalog().snapshot().len(), 4 + round);
-            disk = Disk::mount(&contents, &root.join("disks/one"));
+            disk = Mounted::bind(&contents, &root.join("disks/one"));
             wait_until("the image can be read", || {
                 body(&store, image(&store, top)).is_ok_and(|read| read == b"1")
             });
@@ -100,7 +74,7 @@ fn w9_images_of_a_disk_that_is_mounted_in_a_sub_folder_are_listed_within_two_sec
     put(&contents, "1.png", "1");
     settle(&contents);
     let store = build(builder(&root));
-    let Some(disk) = Disk::mount(&contents, &root.join("new disk")) else {
+    let Some(disk) = Mounted::bind(&contents, &root.join("new disk")) else {
         return;
     };
     assert!(wait_for_paths(&store, &["a.png", "new disk/1.png"]) < SOON);
@@ -109,7 +83,7 @@ fn w9_images_of_a_disk_that_is_mounted_in_a_sub_folder_are_listed_within_two_sec
     // Another one over it, which hides it.
     let other = place.join("other");
     put(&other, "3.png", "3");
-    let over = Disk::mount(&other, &root.join("new disk"));
+    let over = Mounted::bind(&other, &root.join("new disk"));
     wait_for_paths(&store, &["a.png", "new disk/3.png"]);
     drop((over, disk));
 }
