@@ -1,8 +1,6 @@
 //! Startup errors of the server, and the options that select what it shares.
 
-use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{Folder as _, SERVER, TestDir};
 
@@ -27,28 +25,6 @@ fn bind_errors_are_reported_before_images_are_read() {
         .assert_failure(1, &["not an address of this machine"]);
     dir.run(SERVER, "--bind nohost.invalid:0")
         .assert_failure(1, &["nohost.invalid", "--bind"]);
-}
-
-#[test]
-fn certificate_and_key_are_created_once_and_kept() {
-    let dir = TestDir::with_images();
-    let server = dir.serve("");
-    let mode = fs::metadata(dir.path("key.pem"))
-        .unwrap()
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let created = (dir.read("cert.pem"), dir.read("key.pem"));
-    server.stop().assert_exit(0);
-    dir.serve("").stop();
-    let kept = (dir.read("cert.pem"), dir.read("key.pem"));
-    assert_eq!(created, kept);
-    let plain = TestDir::with_images();
-    plain.serve("--no-tls").stop();
-    assert!(
-        !plain.path("cert.pem").exists(),
-        "plain TCP needs no certificate"
-    );
 }
 
 #[test]
