@@ -1,12 +1,15 @@
 //! Listing and fetching.
 
 use std::fs;
+use std::io::Write;
 
 use jtp_core::ImageId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
-use crate::support::{FakeServer, Folder as _, TestDir, jtpe, noise, wait_until};
+use crate::support::{
+    CLIENT, FakeServer, Folder as _, TestDir, jtpe, list_response, noise, wait_until,
+};
 
 #[test]
 fn list_prints_one_line_per_image_and_fetches_nothing() {
@@ -130,6 +133,28 @@ fn list_without_images_says_so_on_stderr_alone() {
     });
     let unselected = lists("1 image, and none is selected");
     assert_eq!(list("--include b*"), unselected);
+}
+
+#[test]
+fn r6_list_says_that_it_tries_again() {
+    let dir = TestDir::new();
+    let line = "closed the connection without an answer (retrying in 250 ms)\n";
+    for (args, is_said) in [("", true), ("-q", false), ("--json", true)] {
+        let fake = FakeServer::new(|number, _, stream| {
+            if number > 0 {
+                let _ = stream.write_all(&list_response(&[("a.png", ImageId(1), 5)]));
+            }
+        });
+        let output = fake.fetch(&dir, &format!("--list {args}"));
+        output.assert_exit(0).assert_in_out("a.png");
+        assert_eq!(output.err.ends_with(line), is_said, "{output:?}");
+        let event = output.out.contains(r#""event":"retry""#);
+        assert_eq!(event, args == "--json", "{output:?}");
+        // A server that was never reached is not tried again.
+        dir.run(CLIENT, &format!("--list --addr 127.0.0.1:1 {args}"))
+            .assert_failure(4, &["connection refused"])
+            .assert_not_in_err("retrying");
+    }
 }
 
 #[test]
