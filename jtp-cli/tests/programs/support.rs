@@ -5,7 +5,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -225,9 +227,10 @@ pub(crate) fn stamps(folder: &Path) -> Vec<String> {
     seen
 }
 
-/// A pipe that nobody reads, as after `| head`.
-pub(crate) fn closed_pipe() -> std::io::PipeWriter {
-    std::io::pipe().unwrap().1
+/// What nobody reads any more, as a pipe to `head`.
+pub(crate) fn closed_pipe() -> Stdio {
+    let (closed, _) = UnixStream::pair().unwrap();
+    Stdio::from(OwnedFd::from(closed))
 }
 
 /// Copies a program to be run by this test. Another process writes it: a process that another test starts meanwhile would

@@ -52,7 +52,7 @@ fn fetch(dir: &TestDir, server: &Process, cert: &str, name: &str) -> Output {
 fn t7_certificate_that_a_trusted_server_or_ca_signed_is_judged_and_the_message_names_the_file() {
     let dir = TestDir::with_images();
     for is_ca in [IsCa::ExplicitNoCa, CA] {
-        let own = params("localhost", is_ca.clone());
+        let own = params("localhost", is_ca);
         let key = self_signed(&dir, "a", &own);
         leaf_of(&dir, "leaf", &own, &key);
         // The certificate itself, as `openssl req -x509` makes it.

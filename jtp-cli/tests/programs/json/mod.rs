@@ -262,7 +262,7 @@ fn a_closed_pipe_ends_watch_and_a_full_disk_every_job() {
         let mut command = dir.client_command(&server.address, &format!("--json {args}"));
         Output::of(command.stdout(stdout))
     };
-    run("--watch --batch", closed_pipe().into())
+    run("--watch --batch", closed_pipe())
         .assert_exit(0)
         .assert_err("");
     assert_eq!(dir.files("output"), dir.files("images"));
