@@ -237,12 +237,12 @@ impl User {
             let aside = self.aside.join("new");
             fs::write(&aside, bytes)?;
             fs::rename(aside, self.full(&path))?;
-            return Ok(format!("moves in {}", path.display()));
+            return Ok(format!("moves in {path:?}"));
         }
         let written = fs::write(self.full(&path), bytes);
         self.know(&path);
         written?;
-        Ok(format!("writes {}", path.display()))
+        Ok(format!("writes {path:?}"))
     }
 
     fn write_slowly(&mut self, rng: &mut Rng) -> StepResult {
@@ -279,11 +279,11 @@ impl User {
         if all || written.is_err() {
             self.closed(&writing.path, writing.file);
             written?;
-            return Ok(format!("closes {}", path.display()));
+            return Ok(format!("closes {path:?}"));
         }
         writing.rest.drain(..count);
         self.writing.push(writing);
-        Ok(format!("writes {count} more bytes of {}", path.display()))
+        Ok(format!("writes {count} more bytes of {path:?}"))
     }
 
     fn rename(&mut self, rng: &mut Rng) -> StepResult {
@@ -292,7 +292,7 @@ impl User {
         self.touch(&from);
         self.touch(&to);
         fs::rename(self.full(&from), self.full(&to))?;
-        Ok(format!("renames {} to {}", from.display(), to.display()))
+        Ok(format!("renames {from:?} to {to:?}"))
     }
 
     /// Gives files the names of the next ones.
@@ -342,14 +342,14 @@ impl User {
         self.touch(&from);
         self.touch(&to);
         fs::rename(self.full(&from), self.full(&to))?;
-        Ok(format!("renames {} to {}", from.display(), to.display()))
+        Ok(format!("renames {from:?} to {to:?}"))
     }
 
     fn delete(&mut self, rng: &mut Rng) -> StepResult {
         let path = self.file(rng)?;
         self.touch(&path);
         fs::remove_file(self.full(&path))?;
-        Ok(format!("deletes {}", path.display()))
+        Ok(format!("deletes {path:?}"))
     }
 
     fn copy(&mut self, rng: &mut Rng) -> StepResult {
@@ -362,7 +362,7 @@ impl User {
         let copied = fs::copy(self.full(&from), self.full(&to));
         self.know(&to);
         copied?;
-        Ok(format!("copies {} to {}", from.display(), to.display()))
+        Ok(format!("copies {from:?} to {to:?}"))
     }
 
     fn add_text(&mut self, rng: &mut Rng) -> StepResult {
@@ -373,6 +373,6 @@ impl User {
         let written = fs::write(self.full(&path), format!("text {}", rng.next()));
         self.know(&path);
         written?;
-        Ok(format!("writes {}", path.display()))
+        Ok(format!("writes {path:?}"))
     }
 }

@@ -46,17 +46,17 @@ fn assert_followed(dir: &TestDir, server: &Process) {
     let images = dir.path("images");
     write(dir, "19/added.png", 900);
     write(dir, "fresh/folder/added.png", 901);
-    let mut expected = [
-        before.clone(),
-        vec!["19/added.png".into(), "fresh/folder/added.png".into()],
-    ]
-    .concat();
-    expected.sort();
+    let with = |more: &[&str]| {
+        let more = more.iter().map(|path| (*path).to_owned());
+        let mut all: Vec<_> = before.iter().cloned().chain(more).collect();
+        all.sort();
+        all
+    };
+    let expected = with(&["19/added.png", "fresh/folder/added.png"]);
     wait_until("both files are listed", || dir.listed(server) == expected);
     images.rename("fresh", "19/fresh");
     images.remove("19/added.png");
-    let mut expected = [before.clone(), vec!["19/fresh/folder/added.png".into()]].concat();
-    expected.sort();
+    let expected = with(&["19/fresh/folder/added.png"]);
     wait_until("the folder is moved", || dir.listed(server) == expected);
     images.remove("19/fresh");
     wait_until("the folder is removed", || dir.listed(server) == before);

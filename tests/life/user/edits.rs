@@ -33,7 +33,7 @@ impl User {
         } else {
             ""
         };
-        Ok(format!("edits {} in place{time}", path.display()))
+        Ok(format!("edits {path:?} in place{time}"))
     }
 
     /// Like Vim (a backup, then a new file), GIMP (a hidden file, then a rename) and ExifTool (which keeps the original).
@@ -78,7 +78,7 @@ impl User {
             }
         }
         self.know(&path);
-        Ok(format!("edits {} like {editor}", path.display()))
+        Ok(format!("edits {path:?} like {editor}"))
     }
 
     pub(super) fn hard_link(&mut self, rng: &mut Rng) -> StepResult {
@@ -87,7 +87,7 @@ impl User {
         self.touch(&from);
         self.touch(&to);
         fs::hard_link(self.full(&from), self.full(&to))?;
-        Ok(format!("links {} as {}", from.display(), to.display()))
+        Ok(format!("links {from:?} as {to:?}"))
     }
 
     /// A symbolic link: to a file, out of the folder, or to nothing.
@@ -100,11 +100,7 @@ impl User {
         let path = self.path(rng);
         self.touch(&path);
         symlink(&target, self.full(&path))?;
-        Ok(format!(
-            "makes the link {} to {}",
-            path.display(),
-            target.display()
-        ))
+        Ok(format!("makes the link {path:?} to {target:?}"))
     }
 
     pub(super) fn truncate(&mut self, rng: &mut Rng) -> StepResult {
@@ -122,10 +118,7 @@ impl User {
         file.set_len(to)?;
         drop(file);
         self.know(&path);
-        Ok(format!(
-            "truncates {} from {length} to {to} bytes",
-            path.display()
-        ))
+        Ok(format!("truncates {path:?} from {length} to {to} bytes"))
     }
 
     pub(super) fn append(&mut self, rng: &mut Rng) -> StepResult {
@@ -134,7 +127,7 @@ impl User {
         file.write_all(&rng.next().to_be_bytes())?;
         drop(file);
         self.know(&path);
-        Ok(format!("appends to {}", path.display()))
+        Ok(format!("appends to {path:?}"))
     }
 
     pub(super) fn change_times(&mut self, rng: &mut Rng) -> StepResult {
@@ -149,7 +142,7 @@ impl User {
         file.set_times(FileTimes::new().set_accessed(time).set_modified(time))?;
         drop(file);
         self.touch(&path);
-        Ok(format!("sets the time of {} to the {when}", path.display()))
+        Ok(format!("sets the time of {path:?} to the {when}"))
     }
 
     pub(super) fn change_mode(&mut self, rng: &mut Rng) -> StepResult {
@@ -157,6 +150,6 @@ impl User {
         let mode = *rng.pick(&[0, 0o600, 0o644, 0o444]);
         self.touch(&path);
         fs::set_permissions(self.full(&path), fs::Permissions::from_mode(mode))?;
-        Ok(format!("gives {} the mode {mode:o}", path.display()))
+        Ok(format!("gives {path:?} the mode {mode:o}"))
     }
 }

@@ -29,7 +29,7 @@ impl User {
             let bytes = self.picture(rng);
             fs::write(self.full(&file), bytes)?;
         }
-        Ok(format!("makes the folder {}", path.display()))
+        Ok(format!("makes the folder {path:?}"))
     }
 
     pub(super) fn move_folder(&mut self, rng: &mut Rng) -> StepResult {
@@ -41,11 +41,7 @@ impl User {
         self.touch(&from);
         self.touch(&to);
         fs::rename(self.full(&from), self.full(&to))?;
-        Ok(format!(
-            "moves the folder {} to {}",
-            from.display(),
-            to.display()
-        ))
+        Ok(format!("moves the folder {from:?} to {to:?}"))
     }
 
     pub(super) fn swap_folders(&mut self, rng: &mut Rng) -> StepResult {
@@ -57,18 +53,14 @@ impl User {
             return Err(NoStep::Impossible);
         }
         self.exchange(&[one.clone(), other.clone()])?;
-        Ok(format!(
-            "swaps the folders {} and {}",
-            one.display(),
-            other.display()
-        ))
+        Ok(format!("swaps the folders {one:?} and {other:?}"))
     }
 
     pub(super) fn delete_folder(&mut self, rng: &mut Rng) -> StepResult {
         let path = self.sub_folder(rng)?;
         self.touch(&path);
         fs::remove_dir_all(self.full(&path))?;
-        Ok(format!("deletes the folder {}", path.display()))
+        Ok(format!("deletes the folder {path:?}"))
     }
 
     /// Moves a folder away and back, as a file manager does on "undo".
@@ -78,6 +70,6 @@ impl User {
         let away = self.aside.join("away");
         fs::rename(self.full(&path), &away)?;
         fs::rename(away, self.full(&path))?;
-        Ok(format!("moves the folder {} away and back", path.display()))
+        Ok(format!("moves the folder {path:?} away and back"))
     }
 }
