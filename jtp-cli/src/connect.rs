@@ -49,12 +49,6 @@ impl Connector {
         Ok(Connector { builder })
     }
 
-    /// Returns a client that connects at its first request.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        self.builder.clone().build()
-    }
-
     /// The configuration of the clients.
     pub fn builder(&self) -> ClientBuilder {
         self.builder.clone()

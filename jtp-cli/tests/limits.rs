@@ -1,11 +1,9 @@
 //! The server without inotify. A separate test binary, because it uses up all inotify instances of the user.
 #![cfg(target_os = "linux")]
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use jtp_kit::{Folder as _, Output, Process, wait_until};
 use rustix::fs::inotify::{CreateFlags, init};
 
 #[test]
@@ -19,60 +17,28 @@ fn server_without_inotify_rescans_and_warns_once() {
         }
     }
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("images")).unwrap();
-    let mut server = Command::new(env!("CARGO_BIN_EXE_server"))
-        .args(["--no-tls", "--bind", "127.0.0.1:0"])
-        .current_dir(dir.path())
-        .env("XDG_CACHE_HOME", dir.path().join("cache"))
-        .env_remove("RUST_LOG")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut out = BufReader::new(server.stdout.take().unwrap());
-    out.read_line(&mut line).unwrap();
-    let address = line
-        .trim()
-        .strip_prefix("listening on ")
-        .unwrap()
-        .to_owned();
-    let client = |args: &[&str]| {
-        let client = Command::new(env!("CARGO_BIN_EXE_client"))
-            .args(["--addr", &address])
-            .args(args)
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
-        assert!(client.status.success(), "{client:?}");
-        String::from_utf8(client.stdout).unwrap()
+    let dir = dir.path();
+    dir.make_dir("images");
+    let command = |program: &str, args: &str| {
+        let mut command = Command::new(program);
+        command.args(args.split(' ')).current_dir(dir);
+        command.env("XDG_CACHE_HOME", dir.join("cache"));
+        command.env_remove("RUST_LOG");
+        command
     };
+    let server = command(env!("CARGO_BIN_EXE_server"), "--no-tls --bind 127.0.0.1:0");
+    let server = Process::listening(server);
     // Two changes, so that the server scans several times.
     for name in ["a.png", "b.png"] {
-        fs::write(dir.path().join("images").join(name), name).unwrap();
-        let start = Instant::now();
-        while !client(&["--list"]).contains(name) {
-            assert!(
-                start.elapsed() < Duration::from_secs(30),
-                "{name} is not listed"
-            );
-        }
+        dir.write(format!("images/{name}"), name);
+        wait_until("the image is listed", || {
+            let args = format!("--list --addr {}", server.address);
+            let list = Output::of(&mut command(env!("CARGO_BIN_EXE_client"), &args));
+            list.assert_exit(0).out.contains(name)
+        });
     }
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&server),
-        rustix::process::Signal::TERM,
-    )
-    .unwrap();
-    assert!(server.wait().unwrap().success());
-    let mut log = String::new();
-    server
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut log)
-        .unwrap();
-    let lines = log
-        .lines()
-        .filter(|line| line.contains("scanned every second"));
-    assert_eq!(lines.count(), 1, "{log}");
+    let output = server.stop();
+    output.assert_exit(0);
+    let lines = output.err.matches("scanned every second").count();
+    assert_eq!(lines, 1, "{output:?}");
 }

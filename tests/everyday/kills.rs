@@ -3,15 +3,13 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::support::files::images_in;
-use crate::support::proxy::Proxy;
 
 /// A server's folder, and the output folder of an earlier time.
 struct Scene {
     workdir: WorkDir,
     /// The files of the output folder, by name and seed.
     before: Vec<(String, u64)>,
-    modes: [&'static [&'static str]; 3],
+    modes: [&'static str; 3],
 }
 
 impl Scene {
@@ -38,7 +36,7 @@ impl Scene {
         Scene {
             workdir,
             before,
-            modes: [&["--batch"], &["--batch", "-k"], &["--batch", "-p", "3"]],
+            modes: ["--batch", "--batch -k", "--batch -p 3"],
         }
     }
 
@@ -61,7 +59,7 @@ impl Scene {
         Scene {
             workdir,
             before,
-            modes: [&[], &["-k"], &["-p", "3"]],
+            modes: ["", "-k", "-p 3"],
         }
     }
 
@@ -87,7 +85,7 @@ impl Scene {
         let held: BTreeMap<_, _> = held.collect();
         let output = files(&self.workdir.output());
         let lost = missing(&held, &output);
-        let may_be_fetched_again = !self.modes[0].contains(&"--batch");
+        let may_be_fetched_again = !self.modes[0].contains("--batch");
         assert!(
             lost.is_empty() || may_be_fetched_again,
             "{what}: {lost:?} are lost: {output:?}"
@@ -112,37 +110,6 @@ impl Scene {
         assert!(wrong.is_empty(), "{what}: {wrong:#?}");
         assert_eq!(temporaries(&self.workdir.output()), [""; 0], "{what}");
         assert_nothing_to_do(&self.workdir, server);
-    }
-
-    /// Kills the client after numbers of received bytes.
-    #[track_caller]
-    fn kill_by_bytes(&self) {
-        let server = self.workdir.server("--no-tls");
-        let images = images_in(&self.workdir.images());
-        let list = list_of(&images).len();
-        let first = list + images[0].bytes.len();
-        let total = list + images.iter().map(|image| image.bytes.len()).sum::<usize>();
-        // In the LIST, at its end, in the first image, at its end, in the second one, and in later ones.
-        let moments = [1, list / 2, list, list + 20, first, first + 40].into_iter();
-        let moments = moments.chain((1..24).map(|n| first + n * (total - first) / 24));
-        let mut killed = 0;
-        for (n, moment) in moments.enumerate() {
-            let args = self.modes[n % 3];
-            let what = format!("{args:?} killed after {moment} bytes");
-            self.fill_output();
-            let proxy = Proxy::start(server.addr(), moment as u64);
-            let mut client = start_client(&self.workdir, proxy.address, args);
-            let reached = within(|| proxy.is_spent() || client.has_ended());
-            assert!(reached, "{what}: {}", client.printed());
-            if !client.has_ended() {
-                client.signal(Signal::KILL);
-                killed += 1;
-            }
-            client.wait();
-            self.check(&what);
-            self.complete(&server, &what);
-        }
-        assert!(killed >= 20, "{killed}");
     }
 
     /// Kills the client where one of its threads makes its nth system call of a kind.
@@ -184,16 +151,6 @@ fn has_strace() -> bool {
         skipped!("strace does not work here");
     }
     works
-}
-
-#[test]
-fn r8_a_client_with_batch_killed_after_any_number_of_bytes_loses_no_image() {
-    Scene::chain().kill_by_bytes();
-}
-
-#[test]
-fn r8_after_a_kill_at_any_number_of_bytes_of_a_client_without_batch_the_next_run_completes() {
-    Scene::cycles().kill_by_bytes();
 }
 
 #[test]

@@ -5,7 +5,6 @@ mod changing;
 mod disk;
 mod kills;
 mod late;
-mod locks;
 mod names;
 mod together;
 mod user;

@@ -25,52 +25,35 @@ fn fill_output(workdir: &WorkDir) {
 }
 
 #[test]
-fn r8_two_clients_at_once_complete_an_empty_folder() {
+fn r8_two_clients_at_once_lose_no_image() {
     let workdir = library();
     let server = workdir.server("--no-tls");
-    for modes in [
-        [&["--batch"][..], &["--batch"]],
-        [&[], &[]],
-        [&["-p", "4"], &["--batch", "-k"]],
-        [&["--batch", "-p", "3"], &[]],
+    for (modes, is_empty) in [
+        (["--batch", "--batch"], true),
+        (["", ""], true),
+        (["-p 4", "--batch -k"], true),
+        (["--batch -p 3", ""], true),
+        (["--batch", "--batch"], false),
+        (["--batch -p 3", "--batch -k"], false),
     ] {
-        let clients = modes.map(|args| start_client(&workdir, server.addr(), args));
-        for client in clients {
-            client.wait().assert_exit(0);
+        for _ in 0..if is_empty { 1 } else { 4 } {
+            if !is_empty {
+                fill_output(&workdir);
+            }
+            let clients = modes.map(|args| start_client(&workdir, server.addr(), args));
+            for client in clients {
+                client.wait().assert_exit(0);
+            }
+            let (images, output) = (files(&workdir.images()), files(&workdir.output()));
+            let lost = missing(&images, &output);
+            assert!(lost.is_empty(), "{modes:?}: {lost:?} are lost: {output:?}");
+            assert!(!is_empty || output == images, "{modes:?}: {output:?}");
+            assert_eq!(temporaries(&workdir.output()), [""; 0], "{modes:?}");
+            // A run on its own has nothing to fetch.
+            run(&workdir, server.addr(), "--batch").assert_fetched(0, images.len());
+            assert_nothing_to_do(&workdir, &server);
+            workdir.path().remove("output");
         }
-        assert_eq!(
-            files(&workdir.output()),
-            files(&workdir.images()),
-            "{modes:?}"
-        );
-        assert_eq!(temporaries(&workdir.output()), [""; 0], "{modes:?}");
-        assert_nothing_to_do(&workdir, &server);
-        fs::remove_dir_all(workdir.output()).unwrap();
-    }
-}
-
-#[test]
-fn r8_two_clients_at_once_lose_no_image_of_a_renamed_chain() {
-    let workdir = library();
-    let server = workdir.server("--no-tls");
-    for round in 0..8 {
-        fill_output(&workdir);
-        let modes: [&[&str]; 2] = match round % 2 {
-            0 => [&["--batch"], &["--batch"]],
-            _ => [&["--batch", "-p", "3"], &["--batch", "-k"]],
-        };
-        let clients = modes.map(|args| start_client(&workdir, server.addr(), args));
-        for client in clients {
-            client.wait().assert_exit(0);
-        }
-        let images = files(&workdir.images());
-        let output = files(&workdir.output());
-        let lost = missing(&images, &output);
-        assert!(lost.is_empty(), "{modes:?}: {lost:?} are lost: {output:?}");
-        assert_eq!(temporaries(&workdir.output()), [""; 0], "{modes:?}");
-        // A run on its own has nothing to fetch.
-        run(&workdir, server.addr(), "--batch").assert_fetched(0, images.len());
-        assert_nothing_to_do(&workdir, &server);
     }
 }
 

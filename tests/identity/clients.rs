@@ -49,25 +49,33 @@ impl Listed {
         })
     }
 
-    /// A client with this identity, if any, that knows the server's key.
     fn client_config(
         &self,
         identity: Option<&Identity>,
         version: &'static SupportedProtocolVersion,
     ) -> Arc<rustls::ClientConfig> {
-        let verifier = ServerKeyVerifier::new([self.server.fingerprint()], &provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
-        Arc::new(match identity {
-            Some(identity) => builder
-                .with_client_auth_cert(vec![identity.certificate.clone()], identity.private_key())
-                .unwrap(),
-            None => builder.with_no_client_auth(),
-        })
+        client_config(&self.server, identity, version)
     }
+}
+
+/// A client with this identity, if any, that knows the server's key.
+fn client_config(
+    server: &Identity,
+    identity: Option<&Identity>,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<rustls::ClientConfig> {
+    let verifier = ServerKeyVerifier::new([server.fingerprint()], &provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Arc::new(match identity {
+        Some(identity) => builder
+            .with_client_auth_cert(vec![identity.certificate.clone()], identity.private_key())
+            .unwrap(),
+        None => builder.with_no_client_auth(),
+    })
 }
 
 fn list(clients: &[(&str, &Identity)]) -> ClientList {
@@ -226,17 +234,7 @@ fn t7_a_replaced_certificate_is_used_for_new_connections_alone<W: World>() {
         .unwrap()
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(certificate.clone()));
-    let pinned = |identity: &Identity| {
-        let verifier = ServerKeyVerifier::new([identity.fingerprint()], &provider());
-        Arc::new(
-            rustls::ClientConfig::builder_with_provider(provider())
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(verifier))
-                .with_no_client_auth(),
-        )
-    };
+    let pinned = |server: &Identity| client_config(server, None, &TLS13);
     W::block_on(async {
         let serving: Serving<W> = Serving::start(|server| server.tls(config));
         let mut before = serving.client(Some(&pinned(&old)));

@@ -12,73 +12,54 @@ use super::tree::{self, Catalog};
 use crate::everyday::start_client;
 use crate::support::process::{Output, Process, WorkDir};
 
-/// What a client does.
+/// What a client does: its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Watch,
-    WatchMirror,
-    Batch,
-    Parallel,
-    Flat,
-    KeepExisting,
-    Mirror,
-    Plain,
-    PlainParallel,
-}
+pub(super) struct Kind(&'static str);
 
-pub(super) const KINDS: &[Kind] = &[
-    Kind::Watch,
-    Kind::WatchMirror,
-    Kind::Batch,
-    Kind::Parallel,
-    Kind::Flat,
-    Kind::KeepExisting,
-    Kind::Mirror,
-    Kind::Plain,
-    Kind::PlainParallel,
+/// Those that watch come first.
+pub(super) const KINDS: [Kind; 9] = [
+    Kind("--watch --batch"),
+    Kind("--watch --mirror"),
+    Kind("--batch -k"),
+    Kind("--batch -p 4"),
+    Kind("--batch --flat"),
+    Kind("--batch --keep-existing"),
+    Kind("--mirror"),
+    Kind(""),
+    Kind("-p 4"),
 ];
 
 impl Kind {
-    fn args(self) -> &'static [&'static str] {
-        match self {
-            Kind::Watch => &["--watch", "--batch"],
-            Kind::WatchMirror => &["--watch", "--mirror"],
-            Kind::Batch => &["--batch", "-k"],
-            Kind::Parallel => &["--batch", "-p", "4"],
-            Kind::Flat => &["--batch", "--flat"],
-            Kind::KeepExisting => &["--batch", "--keep-existing"],
-            Kind::Mirror => &["--mirror"],
-            Kind::Plain => &[],
-            Kind::PlainParallel => &["-p", "4"],
-        }
+    pub(super) fn has(self, option: &str) -> bool {
+        self.0.split(' ').any(|arg| arg == option)
     }
 
     pub(super) fn watches(self) -> bool {
-        matches!(self, Kind::Watch | Kind::WatchMirror)
+        self.has("--watch")
     }
 
     pub(super) fn mirrors(self) -> bool {
-        matches!(self, Kind::WatchMirror | Kind::Mirror)
+        self.has("--mirror")
+    }
+
+    fn mirrors_once(self) -> bool {
+        self.mirrors() && !self.watches()
+    }
+
+    fn fetches_all(self) -> bool {
+        !self.has("--batch") && !self.mirrors()
     }
 
     /// Whether each image gets the name in the list, even if it was there under another one.
     fn follows_names(self) -> bool {
-        matches!(self, Kind::Mirror | Kind::Plain | Kind::PlainParallel)
-    }
-
-    fn is_flat(self) -> bool {
-        self == Kind::Flat
-    }
-
-    fn fetches_all(self) -> bool {
-        matches!(self, Kind::Plain | Kind::PlainParallel)
+        self.mirrors_once() || self.fetches_all()
     }
 }
 
 pub(super) struct Client {
     pub(super) kind: Kind,
     pub(super) name: String,
-    args: Vec<String>,
+    args: String,
     pub(super) out: PathBuf,
     backup: Option<PathBuf>,
     pub(super) running: Option<Process>,
@@ -96,9 +77,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(workdir: &WorkDir, number: usize, kind: Kind, more: &[&str]) -> Client {
         let name = format!("client-{number}");
-        let mut args: Vec<String> = kind.args().iter().map(|arg| (*arg).to_owned()).collect();
-        args.extend(more.iter().map(|arg| (*arg).to_owned()));
-        args.extend(["--out".to_owned(), name.clone()]);
+        let args = format!("{} {} --out {name}", kind.0, more.join(" "));
         let backup = more
             .contains(&"--backup-dir")
             .then(|| workdir.path().join("backup"));
@@ -120,13 +99,12 @@ impl Client {
     }
 
     pub(super) fn description(&self) -> String {
-        format!("{} {}", self.name, self.args.join(" "))
+        format!("{} {}", self.name, self.args)
     }
 
     pub(super) fn start(&mut self, workdir: &WorkDir, address: SocketAddr) {
-        let args: Vec<&str> = self.args.iter().map(|arg| &**arg).collect();
         self.disturbed = false;
-        self.running = Some(start_client(workdir, address, &args));
+        self.running = Some(start_client(workdir, address, &self.args));
     }
 
     /// SIGKILL.
@@ -273,7 +251,7 @@ impl Client {
         self.start(workdir, address);
         let output = end(self.running.take().unwrap());
         let what = format!("{}: {output:#?}", self.description());
-        let kept_all = output.code == Some(3) && self.kind == Kind::Mirror;
+        let kept_all = output.code == Some(3) && self.kind.mirrors_once();
         assert!(output.code == Some(0) || kept_all, "{what}");
         let after = tree::content(&self.out);
         let ids: HashSet<u64> = after.values().copied().collect();
@@ -291,7 +269,7 @@ impl Client {
                 |(path, id): &(&PathBuf, &u64)| !ids.contains(id) && !after.contains_key(*path);
             let gone: Vec<_> = before.iter().filter(is_gone).collect();
             assert!(gone.is_empty(), "deleted {gone:x?}: {what}");
-        } else if self.kind == Kind::Mirror {
+        } else if self.kind.mirrors_once() {
             let listed: HashSet<u64> = listed.iter().map(|(_, id)| *id).collect();
             // An empty file stays: another program may be about to write it.
             let empty = jtp_core::ImageId::of(b"").0;
@@ -356,7 +334,7 @@ impl Client {
     }
 
     fn check_names(&self, listed: &Catalog, content: &BTreeMap<PathBuf, u64>, what: &str) {
-        for (path, id) in certain_paths(listed, self.kind.is_flat()) {
+        for (path, id) in certain_paths(listed, self.kind.has("--flat")) {
             // The user's own file, folder or link there stays.
             if self
                 .mine
@@ -370,7 +348,7 @@ impl Client {
             let is_in_the_way = |other: &PathBuf| {
                 *other != path && (other.starts_with(&path) || path.starts_with(other))
             };
-            if self.kind != Kind::Mirror && content.keys().any(is_in_the_way) {
+            if !self.kind.mirrors_once() && content.keys().any(is_in_the_way) {
                 continue;
             }
             assert!(

@@ -37,7 +37,23 @@ struct Writing {
     rest: Vec<u8>,
 }
 
-type Step = fn(&mut User, &mut Rng) -> io::Result<Option<String>>;
+/// What was done, or why nothing was.
+type StepResult = Result<String, NoStep>;
+
+type Step = fn(&mut User, &mut Rng) -> StepResult;
+
+enum NoStep {
+    /// There is no file or folder for such a step.
+    Impossible,
+    /// Names meet, a disk is full: the user sees the error.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for NoStep {
+    fn from(error: io::Error) -> NoStep {
+        NoStep::Failed(error)
+    }
+}
 
 /// The steps and how often each of them comes.
 const STEPS: &[(usize, Step)] = &[
@@ -118,11 +134,9 @@ impl User {
                 step.unwrap().1
             };
             match step(self, rng) {
-                Ok(Some(what)) => return what,
-                // There is no file or folder for such a step.
-                Ok(None) => {}
-                // Names meet, a disk is full: the user sees the error.
-                Err(error) => return format!("fails: {error}"),
+                Ok(what) => return what,
+                Err(NoStep::Impossible) => {}
+                Err(NoStep::Failed(error)) => return format!("fails: {error}"),
             }
         }
     }
@@ -183,8 +197,14 @@ impl User {
         bytes
     }
 
-    fn file(&self, rng: &mut Rng) -> Option<PathBuf> {
-        rng.pick_any(&tree::files(&self.root))
+    fn file(&self, rng: &mut Rng) -> Result<PathBuf, NoStep> {
+        let file = rng.pick_any(&tree::files(&self.root));
+        file.ok_or(NoStep::Impossible)
+    }
+
+    fn sub_folder(&self, rng: &mut Rng) -> Result<PathBuf, NoStep> {
+        let folder = rng.pick_any(&tree::folders(&self.root));
+        folder.ok_or(NoStep::Impossible)
     }
 
     /// A sub-folder, or the folder itself.
@@ -208,7 +228,7 @@ impl User {
         folder.join(format!("n{}.png", self.pictures))
     }
 
-    fn add(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    fn add(&mut self, rng: &mut Rng) -> StepResult {
         let (path, bytes) = (self.path(rng), self.picture(rng));
         let before = id_of_file(&self.full(&path));
         self.known.extend(before);
@@ -217,14 +237,15 @@ impl User {
             let aside = self.aside.join("new");
             fs::write(&aside, bytes)?;
             fs::rename(aside, self.full(&path))?;
-            return Ok(Some(format!("moves in {}", path.display())));
+            return Ok(format!("moves in {path:?}"));
         }
         let written = fs::write(self.full(&path), bytes);
         self.know(&path);
-        written.map(|()| Some(format!("writes {}", path.display())))
+        written?;
+        Ok(format!("writes {path:?}"))
     }
 
-    fn write_slowly(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    fn write_slowly(&mut self, rng: &mut Rng) -> StepResult {
         let (path, mut bytes) = (self.path(rng), self.picture(rng));
         let rest = bytes.split_off(rng.below(bytes.len()));
         self.touch(&path);
@@ -237,12 +258,12 @@ impl User {
         );
         file.write_all(&bytes)?;
         self.writing.push(Writing { file, path, rest });
-        Ok(Some(what))
+        Ok(what)
     }
 
-    fn go_on_writing(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    fn go_on_writing(&mut self, rng: &mut Rng) -> StepResult {
         if self.writing.is_empty() {
-            return Ok(None);
+            return Err(NoStep::Impossible);
         }
         let at = rng.below(self.writing.len());
         let mut writing = self.writing.swap_remove(at);
@@ -257,29 +278,21 @@ impl User {
         self.touch(&path);
         if all || written.is_err() {
             self.closed(&writing.path, writing.file);
-            return written.map(|()| Some(format!("closes {}", path.display())));
+            written?;
+            return Ok(format!("closes {path:?}"));
         }
         writing.rest.drain(..count);
         self.writing.push(writing);
-        Ok(Some(format!(
-            "writes {count} more bytes of {}",
-            path.display()
-        )))
+        Ok(format!("writes {count} more bytes of {path:?}"))
     }
 
-    fn rename(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(from) = self.file(rng) else {
-            return Ok(None);
-        };
+    fn rename(&mut self, rng: &mut Rng) -> StepResult {
+        let from = self.file(rng)?;
         let to = self.path(rng);
         self.touch(&from);
         self.touch(&to);
         fs::rename(self.full(&from), self.full(&to))?;
-        Ok(Some(format!(
-            "renames {} to {}",
-            from.display(),
-            to.display()
-        )))
+        Ok(format!("renames {from:?} to {to:?}"))
     }
 
     /// Gives files the names of the next ones.
@@ -296,32 +309,30 @@ impl User {
         fs::rename(first, self.full(&paths[paths.len() - 1]))
     }
 
-    fn swap(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    fn swap(&mut self, rng: &mut Rng) -> StepResult {
         self.exchange_files(rng, 2)
     }
 
-    fn rotate(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    fn rotate(&mut self, rng: &mut Rng) -> StepResult {
         let count = 3 + rng.below(3);
         self.exchange_files(rng, count)
     }
 
-    fn exchange_files(&mut self, rng: &mut Rng, count: usize) -> io::Result<Option<String>> {
+    fn exchange_files(&mut self, rng: &mut Rng, count: usize) -> StepResult {
         let mut files = tree::files(&self.root);
         if files.len() < count {
-            return Ok(None);
+            return Err(NoStep::Impossible);
         }
         let chosen: Vec<_> = (0..count)
             .map(|_| files.swap_remove(rng.below(files.len())))
             .collect();
         self.exchange(&chosen)?;
-        Ok(Some(format!("exchanges {chosen:?}")))
+        Ok(format!("exchanges {chosen:?}"))
     }
 
-    fn change_case(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    fn change_case(&mut self, rng: &mut Rng) -> StepResult {
         let all = [tree::files(&self.root), tree::folders(&self.root)].concat();
-        let Some(from) = rng.pick_any(&all) else {
-            return Ok(None);
-        };
+        let from = rng.pick_any(&all).ok_or(NoStep::Impossible)?;
         let name = from.file_name().unwrap().to_str().unwrap();
         let changed = match name.to_uppercase() == name {
             true => name.to_lowercase(),
@@ -331,42 +342,30 @@ impl User {
         self.touch(&from);
         self.touch(&to);
         fs::rename(self.full(&from), self.full(&to))?;
-        Ok(Some(format!(
-            "renames {} to {}",
-            from.display(),
-            to.display()
-        )))
+        Ok(format!("renames {from:?} to {to:?}"))
     }
 
-    fn delete(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
+    fn delete(&mut self, rng: &mut Rng) -> StepResult {
+        let path = self.file(rng)?;
         self.touch(&path);
         fs::remove_file(self.full(&path))?;
-        Ok(Some(format!("deletes {}", path.display())))
+        Ok(format!("deletes {path:?}"))
     }
 
-    fn copy(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(from) = self.file(rng) else {
-            return Ok(None);
-        };
+    fn copy(&mut self, rng: &mut Rng) -> StepResult {
+        let from = self.file(rng)?;
         let to = self.path(rng);
         if from == to || self.writing.iter().any(|writing| writing.path == from) {
-            return Ok(None);
+            return Err(NoStep::Impossible);
         }
         self.touch(&from);
         let copied = fs::copy(self.full(&from), self.full(&to));
         self.know(&to);
         copied?;
-        Ok(Some(format!(
-            "copies {} to {}",
-            from.display(),
-            to.display()
-        )))
+        Ok(format!("copies {from:?} to {to:?}"))
     }
 
-    fn add_text(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    fn add_text(&mut self, rng: &mut Rng) -> StepResult {
         let path =
             self.folder(rng)
                 .join(*rng.pick(&["notes.txt", "index.html", "a.xmp", ".hidden.png"]));
@@ -374,6 +373,6 @@ impl User {
         let written = fs::write(self.full(&path), format!("text {}", rng.next()));
         self.know(&path);
         written?;
-        Ok(Some(format!("writes {}", path.display())))
+        Ok(format!("writes {path:?}"))
     }
 }

@@ -88,7 +88,7 @@ impl Walk {
         let mut kinds = KINDS.to_vec();
         for number in 0..3 {
             let kind = match number {
-                0 => *walk.rng.pick(&[Kind::Watch, Kind::WatchMirror]),
+                0 => *walk.rng.pick(&KINDS[..2]),
                 _ => kinds.swap_remove(walk.rng.below(kinds.len())),
             };
             walk.add_client(number, kind);
@@ -101,7 +101,7 @@ impl Walk {
         if self.server.tls && self.rng.percent(50) {
             more.push("--tls");
         }
-        let may_have_backup = kind != Kind::KeepExisting;
+        let may_have_backup = !kind.has("--keep-existing");
         // One backup folder for all: names meet there.
         if may_have_backup && self.rng.percent(if kind.mirrors() { 70 } else { 20 }) {
             more.extend(["--backup-dir", "backup"]);
@@ -272,7 +272,7 @@ impl Walk {
             2 => {
                 let own = folder.join(format!("own-{number}.png"));
                 let _ = fs::rename(&full, client.out.join(&own));
-                format!("renames {shown} to {}", own.display())
+                format!("renames {shown} to {own:?}")
             }
             3 => {
                 let bytes = self.user.picture(&mut self.rng);
@@ -280,7 +280,7 @@ impl Walk {
                 let exchanged = renameat_with(CWD, &aside, CWD, &full, RenameFlags::EXCHANGE);
                 if exchanged.is_ok() {
                     client.harmed.extend(super::pictures::id_of_file(&aside));
-                    if client.kind == Kind::KeepExisting {
+                    if client.kind.has("--keep-existing") {
                         client.mine.insert(path, bytes);
                     }
                 }
@@ -378,19 +378,9 @@ impl Walk {
     fn check_outside(&self) {
         let entries = fs::read_dir(self.workdir.path()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let expected = "images aside outside backup cache cert.pem key.pem server.log";
         let is_expected = |name: &String| {
-            name.starts_with("client-")
-                || [
-                    "images",
-                    "aside",
-                    "outside",
-                    "backup",
-                    "cache",
-                    "cert.pem",
-                    "key.pem",
-                    "server.log",
-                ]
-                .contains(&&**name)
+            name.starts_with("client-") || expected.split(' ').any(|other| other == name)
         };
         let others: Vec<String> = names.filter(|name| !is_expected(name)).collect();
         assert!(others.is_empty(), "in the working folder: {others:?}");

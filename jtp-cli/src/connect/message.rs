@@ -216,88 +216,59 @@ mod tests {
     use jtp_core::client::{Retry, ServerError};
     use rustls::CertificateError;
 
-    #[test]
-    fn errors_map_to_exit_codes_and_name_the_server_and_the_remedy() {
-        let address = "host:1".to_owned();
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        let server = |code, message: &str| {
-            Error::Protocol(ClientError::Server(ServerError::new(code, message)))
-        };
-        let untrusted = io::Error::other(rustls::Error::InvalidCertificate(
-            CertificateError::UnknownIssuer,
-        ));
-        for (error, code, word) in [
-            (
-                Error::Connect {
-                    address: address.clone(),
-                    source: refused,
-                },
-                Exit::Connect,
-                "is the server running",
-            ),
-            (
-                Error::Tls {
-                    address: address.clone(),
-                    source: untrusted,
-                },
-                Exit::Tls,
-                "--cert",
-            ),
-            (
-                Error::PlainServer {
-                    address: address.clone(),
-                },
-                Exit::Tls,
-                "--plain",
-            ),
-            (Error::TlsServer { address }, Exit::Tls, "--tls"),
-            (
-                Error::Protocol(ClientError::Peer(PeerError::UnexpectedData)),
-                Exit::Protocol,
-                "protocol error by",
-            ),
-            (
-                server(ErrorCode::RateLimited, "no"),
-                Exit::RateLimited,
-                "--keep-alive",
-            ),
-            (
-                server(ErrorCode::ServerError, "a\nb"),
-                Exit::Other,
-                r"a\nb; run again with --batch to fetch the remaining images, or raise --retries",
-            ),
-            (
-                Error::Protocol(ClientError::EarlyEof),
-                Exit::Connect,
-                "--batch",
-            ),
-            (
-                Error::Protocol(ClientError::TimedOut),
-                Exit::Connect,
-                "60 s",
-            ),
-            (
-                Error::Io(io::ErrorKind::ConnectionReset.into()),
-                Exit::Connect,
-                "--batch",
-            ),
-        ] {
-            let failure = failure(&error, &args(""));
-            assert_eq!(failure.exit, code, "{failure}");
-            assert!(
-                failure.message.contains(word) && failure.message.contains("host:1"),
-                "{failure}"
-            );
-            assert!(!failure.message.contains('\n'), "{failure}");
+    fn args(flags: &str) -> ClientArgs {
+        let flags = format!("client --addr host:1 {flags}");
+        ClientArgs::parse_from(flags.split_whitespace())
+    }
+
+    fn connecting(cause: io::ErrorKind) -> Error {
+        Error::Connect {
+            address: "host:1".to_owned(),
+            source: cause.into(),
         }
     }
 
-    fn args(flags: &str) -> ClientArgs {
-        ClientArgs::parse_from(
-            ["client", "--addr", "host:1"]
-                .into_iter()
-                .chain(flags.split_whitespace()),
-        )
+    fn lost() -> Error {
+        Error::Io(io::ErrorKind::ConnectionReset.into())
+    }
+
+    fn rejected(code: ErrorCode, message: &str) -> Error {
+        Error::Protocol(ClientError::Server(ServerError::new(code, message)))
+    }
+
+    #[test]
+    fn errors_map_to_exit_codes_and_name_the_server_and_the_remedy() {
+        let address = || "host:1".to_owned();
+        let untrusted = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let untrusted = Error::Tls {
+            address: address(),
+            source: io::Error::other(untrusted),
+        };
+        let plain = Error::PlainServer { address: address() };
+        let tls = Error::TlsServer { address: address() };
+        let peer = ClientError::Peer(PeerError::UnexpectedData);
+        let refused = connecting(io::ErrorKind::ConnectionRefused);
+        for (error, exit, word) in [
+            (refused, Exit::Connect, "is the server running"),
+            (untrusted, Exit::Tls, "--cert"),
+            (plain, Exit::Tls, "--plain"),
+            (tls, Exit::Tls, "--tls"),
+            (Error::Protocol(peer), Exit::Protocol, "protocol error by"),
+            (
+                rejected(ErrorCode::ServerError, "a\nb"),
+                Exit::Other,
+                r"a\nb; run again with --batch to fetch the remaining images, or raise --retries",
+            ),
+        ] {
+            let failure = failure(&error, &args(""));
+            let message = &failure.message;
+            assert_eq!(failure.exit, exit, "{failure}");
+            assert!(
+                message.contains(word) && message.contains("host:1"),
+                "{failure}"
+            );
+            assert!(!message.contains('\n'), "{failure}");
+        }
     }
 
     #[test]
@@ -305,116 +276,91 @@ mod tests {
         for (retries, seconds) in [(3, 2), (8, 62), (20, 422)] {
             let mut retry = Retry::new(retries);
             let pauses = std::iter::from_fn(|| retry.pause(false));
-            assert_eq!(
-                pauses.sum::<Duration>().as_secs_f64().round(),
-                f64::from(seconds)
-            );
+            let sum = pauses.sum::<Duration>().as_secs_f64();
+            assert_eq!(sum.round(), f64::from(seconds));
         }
     }
 
     #[test]
-    fn hints_name_no_flag_that_was_given() {
-        let lost = || Error::Io(io::ErrorKind::ConnectionReset.into());
+    fn hints_name_no_flag_that_was_given_and_retries_have_none() {
+        const BATCH: &str = "; run again with --batch to fetch the remaining images";
+        const AGAIN: &str = "; run again to fetch the remaining images";
         let early = || Error::Protocol(ClientError::EarlyEof);
         let silent = || Error::Protocol(ClientError::TimedOut);
-        let limited = || {
-            Error::Protocol(ClientError::Server(ServerError::new(
-                ErrorCode::RateLimited,
-                "no",
-            )))
-        };
-        let timed_out = || Error::Connect {
-            address: "host:1".to_owned(),
-            source: io::ErrorKind::TimedOut.into(),
-        };
-        for (error, flags, hint) in [
-            (
-                lost(),
-                "",
-                "run again with --batch to fetch the remaining images",
-            ),
-            (lost(), "--batch", "run again to fetch the remaining images"),
-            (
-                lost(),
-                "--batch --watch",
-                "run again to fetch the remaining images",
-            ),
-            (lost(), "--list", "try again"),
-            (
-                early(),
-                "",
-                "run again with --batch to fetch the remaining images",
-            ),
-            (
-                early(),
-                "--batch",
-                "run again to fetch the remaining images",
-            ),
-            (early(), "--list", "try again"),
+        let limited = || rejected(ErrorCode::RateLimited, "a\nb");
+        let timed_out = || connecting(io::ErrorKind::TimedOut);
+        for (error, flags, exit, hint) in [
+            (lost(), "", Exit::Connect, BATCH),
+            (lost(), "--batch", Exit::Connect, AGAIN),
+            (lost(), "--batch --watch", Exit::Connect, AGAIN),
+            (lost(), "--list", Exit::Connect, "; try again"),
+            (early(), "", Exit::Connect, BATCH),
+            (early(), "--batch", Exit::Connect, AGAIN),
+            (early(), "--list", Exit::Connect, "; try again"),
+            (silent(), "", Exit::Connect, "images, or raise --timeout"),
             (
                 silent(),
-                "",
-                "run again with --batch to fetch the remaining images, or raise --timeout",
+                "--list",
+                Exit::Connect,
+                "; try again, or raise --timeout",
             ),
             (
-                silent(),
-                "--batch",
-                "run again to fetch the remaining images, or raise --timeout",
+                limited(),
+                "",
+                Exit::RateLimited,
+                "; try later, or use --keep-alive",
             ),
-            (silent(), "--list", "try again, or raise --timeout"),
-            (limited(), "", "try later, or use --keep-alive"),
             (
                 limited(),
                 "-p 2",
-                "try later, use --keep-alive, or lower --parallel",
+                Exit::RateLimited,
+                "; try later, use --keep-alive, or lower --parallel",
             ),
-            (limited(), "-k", "try later"),
-            (limited(), "-k -p 2", "try later, or lower --parallel"),
-            (limited(), "--list -p 2", "try later"),
-            (timed_out(), "", "check --addr, or raise --connect-timeout"),
-            (timed_out(), "--connect-timeout 0", "check --addr"),
+            (limited(), "-k", Exit::RateLimited, "; try later"),
+            (
+                limited(),
+                "-k -p 2",
+                Exit::RateLimited,
+                "; try later, or lower --parallel",
+            ),
+            (limited(), "--list -p 2", Exit::RateLimited, "; try later"),
+            (
+                timed_out(),
+                "",
+                Exit::Connect,
+                "; check --addr, or raise --connect-timeout",
+            ),
+            (
+                timed_out(),
+                "--connect-timeout 0",
+                Exit::Connect,
+                "; check --addr",
+            ),
         ] {
-            let args = args(flags);
-            let retry = retry_message(&error, &args);
-            assert_eq!(
-                failure(&error, &args).message,
-                format!("{retry}; {hint}"),
-                "{flags}"
+            let failure = failure(&error, &args(flags));
+            assert_eq!(failure.exit, exit, "{failure}");
+            assert!(failure.message.ends_with(hint), "{flags}: {failure}");
+            let retry = retry_message(&error, &args(flags));
+            let hint = failure.message.strip_prefix(&retry);
+            assert!(
+                hint.is_some_and(|hint| hint.starts_with("; ")),
+                "{retry}: {failure}"
             );
         }
-    }
-
-    #[test]
-    fn messages_of_retries_have_no_hint() {
-        let args = args("--watch");
-        let limited = ServerError::new(ErrorCode::RateLimited, "a\nb");
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         for (error, message) in [
             (
-                Error::Connect {
-                    address: "host:1".to_owned(),
-                    source: refused,
-                },
+                connecting(io::ErrorKind::ConnectionRefused),
                 "cannot connect to host:1: connection refused",
             ),
+            (lost(), "lost the connection to host:1: connection reset"),
+            (early(), "host:1 closed the connection early"),
+            (silent(), "host:1 sent no data for 60 s"),
             (
-                Error::Io(io::ErrorKind::ConnectionReset.into()),
-                "lost the connection to host:1: connection reset",
-            ),
-            (
-                Error::Protocol(ClientError::EarlyEof),
-                "host:1 closed the connection early",
-            ),
-            (
-                Error::Protocol(ClientError::TimedOut),
-                "host:1 sent no data for 60 s",
-            ),
-            (
-                Error::Protocol(ClientError::Server(limited)),
+                limited(),
                 r"host:1 rejected the request: rate limit exceeded (a\nb)",
             ),
         ] {
-            assert_eq!(retry_message(&error, &args), message);
+            assert_eq!(retry_message(&error, &args("--watch")), message);
         }
     }
 }

@@ -248,6 +248,7 @@ fn certificate(key: &rcgen::KeyPair, now: SystemTime) -> Result<rcgen::Certifica
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -255,22 +256,36 @@ mod tests {
         SystemTime::now()
     }
 
+    /// A folder, and the paths of a certificate and of a key in it.
+    fn pair() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        (folder, cert, key)
+    }
+
+    /// In how many of four servers that start at the same time this is true.
+    fn count_of_four(start: impl Fn() -> bool + Sync) -> usize {
+        std::thread::scope(|scope| {
+            let servers = [(); 4].map(|()| scope.spawn(&start));
+            let results = servers.map(|server| server.join().unwrap());
+            results.into_iter().filter(|is_true| *is_true).count()
+        })
+    }
+
     #[test]
-    fn concurrent_starts_in_one_folder_share_one_certificate() {
+    fn servers_that_start_at_once_share_one_certificate_and_one_renewal() {
         for _ in 0..20 {
-            let folder = tempfile::tempdir().unwrap();
-            let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
-            let created = std::thread::scope(|scope| {
-                let start = || {
-                    let created = create_if_missing(&cert, &key, now()).unwrap();
-                    read_certificates(&cert).unwrap();
-                    read_private_key(&key).unwrap();
-                    created
-                };
-                let servers = [(); 4].map(|()| scope.spawn(start));
-                servers.map(|server| server.join().unwrap())
+            let (folder, cert, key) = pair();
+            let created = count_of_four(|| {
+                let created = create_if_missing(&cert, &key, now()).unwrap();
+                read_certificates(&cert).unwrap();
+                read_private_key(&key).unwrap();
+                created
             });
-            assert_eq!(created.iter().filter(|created| **created).count(), 1);
+            let later = now() + 700 * DAY;
+            let renewed = count_of_four(|| renew_if_due(&cert, &key, later).unwrap().is_some());
+            assert_eq!((created, renewed), (1, 1));
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         }
     }
 
@@ -287,8 +302,7 @@ mod tests {
 
     #[test]
     fn certificate_and_key_are_created_once_and_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        let (folder, cert, key) = pair();
         assert_eq!(create_if_missing(&cert, &key, now()), Ok(true));
         let before = (fs::read(&cert).unwrap(), fs::read(&key).unwrap());
         assert_eq!(create_if_missing(&cert, &key, now()), Ok(false));
@@ -310,8 +324,7 @@ mod tests {
 
     #[test]
     fn missing_certificate_or_key_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        let (_folder, cert, key) = pair();
         fs::write(&cert, "").unwrap();
         let failure = create_if_missing(&cert, &key, now()).unwrap_err();
         assert!(failure.message.contains("k.pem is missing"), "{failure}");
@@ -322,8 +335,7 @@ mod tests {
 
     /// Whether a certificate is renewed that was generated some days ago and then changed.
     fn renewed_after(days: u32, change: impl Fn(&Path, &Path)) -> bool {
-        let folder = tempfile::tempdir().unwrap();
-        let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        let (_folder, cert, key) = pair();
         create_if_missing(&cert, &key, now()).unwrap();
         change(&cert, &key);
         let read = || (fs::read(&cert).unwrap(), fs::read(&key).unwrap());
@@ -400,22 +412,5 @@ mod tests {
         assert!(!renewed_after(5000, chain));
         let no_certificate = |cert: &Path, _: &Path| fs::write(cert, "").unwrap();
         assert!(!renewed_after(5000, no_certificate));
-    }
-
-    #[test]
-    fn concurrent_renewals_end_with_one_certificate() {
-        for _ in 0..20 {
-            let folder = tempfile::tempdir().unwrap();
-            let (cert, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
-            create_if_missing(&cert, &key, now()).unwrap();
-            let later = now() + 700 * DAY;
-            let renewed = std::thread::scope(|scope| {
-                let servers = [(); 4]
-                    .map(|()| scope.spawn(|| renew_if_due(&cert, &key, later).unwrap().is_some()));
-                servers.map(|server| server.join().unwrap())
-            });
-            assert_eq!(renewed.iter().filter(|renewed| **renewed).count(), 1);
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-        }
     }
 }

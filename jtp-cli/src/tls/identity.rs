@@ -137,24 +137,4 @@ mod tests {
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }
     }
-
-    #[test]
-    fn an_identity_has_mode_0600_and_a_line_for_the_server() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("me.pem");
-        let (identity, created) = Identity::read_or_create(&path).unwrap();
-        assert!(created && identity.exposed.is_none());
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
-        let list: jtp_tokio::tls::ClientList = identity.line().parse().unwrap();
-        assert_eq!(list.len(), 1);
-        let missing = folder.path().join("missing/me.pem");
-        let failure = Identity::read_or_create(&missing).unwrap_err();
-        assert_eq!(failure.exit, Exit::Disk);
-        assert!(failure.message.contains("(os error 2)"), "{failure}");
-    }
 }

@@ -138,6 +138,8 @@ impl ServerTls {
             .map_or_else(String::new, |validity| {
                 format!(" valid until {}", validity.last_day())
             });
+        // Whoever reads the log can connect with the new one.
+        self.certificate.replace(key);
         if own(&current.cert) == Some(fingerprint) {
             tracing::info!("SIGHUP: new certificate{until}, of the same key");
         } else {
@@ -145,7 +147,6 @@ impl ServerTls {
                 "SIGHUP: new certificate{until}, with the new key {fingerprint}: clients that use --pin need it"
             );
         }
-        self.certificate.replace(key);
     }
 
     fn reload_clients(&self) {

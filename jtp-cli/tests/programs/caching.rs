@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use jtp_core::ImageId;
 
-use crate::support::{CLIENT, Folder as _, Process, SERVER, TestDir, wait_until};
+use crate::support::{ALL, Folder as _, Process, SERVER, TestDir, stamps, wait_until};
 
 /// Replaces the ID in an index with one record by [`FALSE_ID`], and updates the checksum, so that a program that trusts
 /// the index reports that ID.
@@ -75,11 +74,8 @@ fn servers_share_a_cache_folder() {
     }
     let compressed = files_in(&dir.path("cache/jtp/forms"));
     let is_image = |path: &&PathBuf| path.extension().is_some_and(|e| e == "form1");
-    assert_eq!(
-        compressed.iter().filter(is_image).count(),
-        1,
-        "{compressed:?}"
-    );
+    let images = compressed.iter().filter(is_image).count();
+    assert_eq!(images, 1, "{compressed:?}");
     for server in servers {
         server.stop().assert_exit(0);
     }
@@ -91,25 +87,19 @@ fn server_runs_without_a_cache_folder_and_warns_once() {
     let dir = TestDir::with_images();
     dir.write("file", "");
     let server = dir.serve("--no-tls --cache-dir file/cache");
-    dir.fetch(&server, "")
-        .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+    dir.fetch(&server, "").assert_success(ALL);
     dir.add("late.png", b"late");
     let output = server.stop();
-    let warnings: Vec<_> = output
-        .err
-        .lines()
-        .filter(|line| line.contains("cache"))
-        .collect();
-    assert_eq!(warnings.len(), 1, "{output:?}");
+    let warnings = output.err.lines().filter(|line| line.contains("cache"));
+    let warnings: Vec<_> = warnings.collect();
     assert!(
-        warnings[0].contains("file/cache") && warnings[0].contains("--cache-dir"),
+        matches!(warnings[..], [line] if line.contains("file/cache") && line.contains("--cache-dir")),
         "{warnings:?}"
     );
     // No home folder.
-    let mut command = dir.command(SERVER, "--no-tls --bind 127.0.0.1:0");
+    let mut command = dir.server_command("127.0.0.1:0", "--no-tls");
     command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
-    let server = Process::start(command);
-    assert!(server.out.next_line().starts_with("listening on"));
+    let server = Process::listening(command);
     assert!(server.err.wait_for("cache").contains("--cache-dir"));
 }
 
@@ -127,6 +117,16 @@ fn client_trusts_its_index_without_checksum_flag() {
         index.exists()
     });
     falsify(&index);
+    for (args, code, out) in [
+        ("--check", 3, "differs  a.png\n"),
+        ("--check --checksum", 0, ""),
+        ("-n --batch", 0, "replace  a.png  1000\n"),
+        ("-n --batch --checksum", 0, ""),
+    ] {
+        let before = stamps(&dir.path("output"));
+        dir.fetch(&server, args).assert_exit(code).assert_out(out);
+        assert_eq!(stamps(&dir.path("output")), before, "{args:?}");
+    }
     batch("--checksum").assert_summary("fetched 0 images (0 B); 1 already there; 0 failed");
     falsify(&index);
     batch("")
@@ -140,18 +140,11 @@ fn client_trusts_its_index_without_checksum_flag() {
 #[test]
 fn low_open_file_limit_reduces_connections_with_a_warning() {
     let dir = TestDir::with_images();
-    let mut command = Command::new("sh");
     // An eighth of the few connections would be less than the client opens.
     let args = "--no-tls --bind 127.0.0.1:0 --max-connections-per-ip 0";
     let script = format!("ulimit -n 64; exec {SERVER} {args}");
-    let few = dir.command("sh", &["-c", &*script]);
-    command.args(few.get_args()).current_dir(dir.path(""));
-    command.env("XDG_CACHE_HOME", dir.path("cache"));
-    let server = Process::start(command);
-    let line = server.out.next_line();
-    let address = line.strip_prefix("listening on ").unwrap();
+    let server = Process::listening(dir.command("sh", &["-c", &*script]));
     let warning = server.err.wait_for("limiting connections");
     assert!(warning.contains("ulimit -n"), "{warning}");
-    let fetched = dir.run(CLIENT, &format!("--addr {address} --parallel 8"));
-    fetched.assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+    dir.fetch(&server, "--parallel 8").assert_success(ALL);
 }

@@ -32,12 +32,10 @@ fn server_confines_all_its_threads_and_reports_it() {
     }
     let base = dir.path("").canonicalize().unwrap();
     let base = base.to_str().unwrap().trim_end_matches('/');
-    assert!(line.contains("INFO"), "{line}");
-    assert!(line.contains("confined by Landlock (version "), "{line}");
-    assert!(
-        line.contains(&format!("; writes below {base}/cache/jtp")),
-        "{line}"
-    );
+    let writes = format!("; writes below {base}/cache/jtp");
+    for part in ["INFO", "confined by Landlock (version ", &writes] {
+        assert!(line.contains(part), "{line}");
+    }
     let threads = confined_threads(&server);
     assert!(
         threads.len() > 3 && threads.iter().all(|confined| *confined),
@@ -142,31 +140,24 @@ fn disk_that_is_mounted_over_the_images_folder_is_served() {
 #[test]
 fn server_reports_why_it_is_not_confined_and_serves() {
     let dir = TestDir::with_images();
-    for (fault, reason) in [
-        (
-            "landlock_create_ruleset:error=ENOSYS",
-            "this kernel has no Landlock",
-        ),
-        (
-            "landlock_create_ruleset:error=EOPNOTSUPP",
-            "Landlock is disabled",
-        ),
-        ("landlock_restrict_self:error=EPERM", "Landlock failed: "),
+    for (call, error, reason) in [
+        ("create_ruleset", "ENOSYS", "this kernel has no Landlock"),
+        ("create_ruleset", "EOPNOTSUPP", "Landlock is disabled"),
+        ("restrict_self", "EPERM", "Landlock failed: "),
     ] {
         // With -D the process is the server, which ends with the test, and not strace.
         let mut command = dir.command("strace", "-D -f -qq -o /dev/null -e");
-        command.arg(format!("inject={fault}")).arg(SERVER);
+        command.arg(format!("inject=landlock_{call}:error={error}"));
+        command.arg(SERVER);
         command.args(["--bind", "127.0.0.1:0"]);
         if !has_strace() {
             eprintln!("skipped: strace does not work here");
             return;
         }
-        let mut server = Process::start(command);
+        let server = Process::listening(command);
         let line = server.err.wait_for("confined");
         assert!(line.contains("WARN"), "{line}");
         assert!(line.contains(&format!("not confined: {reason}")), "{line}");
-        let line = server.out.next_line();
-        server.address = line.strip_prefix("listening on ").unwrap().to_owned();
         assert!(dir.fetch(&server, "--list").out.contains("a.png"));
         server.stop().assert_exit(0);
     }

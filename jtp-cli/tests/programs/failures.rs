@@ -1,16 +1,14 @@
 //! Failures and their exit codes.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::thread;
 
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, Disk, FakeServer, Folder as _, Output, TestDir, copy_program, images_response, jtpe,
+    CLIENT, Disk, FakeServer, Folder as _, Output, TestDir, copy_program, images_response,
     list_response, noise, packet,
 };
 
@@ -35,9 +33,7 @@ fn r1_protocol_errors_exit_6() {
         b"JTPL\x80\x00",
         b"JTPD\x00",
     ] {
-        let fake = FakeServer::new(move |_, _, stream| {
-            let _ = stream.write_all(answer);
-        });
+        let fake = FakeServer::answering(answer);
         fake.fetch(&dir, "")
             .assert_failure(6, &[&fake.addr(), "protocol error by"]);
     }
@@ -46,16 +42,12 @@ fn r1_protocol_errors_exit_6() {
 #[test]
 fn r6_early_close_is_retried_then_exits_4() {
     let dir = TestDir::new();
-    let fake = FakeServer::new(|_, _, stream| {
-        let _ = stream.write_all(b"JTPL\x05");
-    });
-    dir.run(CLIENT, &["--addr", &fake.addr(), "--retries", "1"])
+    let fake = FakeServer::answering(b"JTPL\x05");
+    fake.fetch(&dir, "--retries 1")
         .assert_failure(4, &["early", "--batch"]);
-    let silent = FakeServer::new(|_, _, stream| {
-        let _ = std::io::Read::read(stream, &mut [0]);
-    });
-    let args = format!("--addr {} --retries 0 --timeout 200ms", silent.addr());
-    dir.run(CLIENT, &args)
+    let silent = FakeServer::silent();
+    silent
+        .fetch(&dir, "--retries 0 --timeout 200ms")
         .assert_failure(4, &["0.2 s", "--timeout"]);
 }
 
@@ -104,7 +96,7 @@ fn r2_an_image_with_wrong_content_fails_alone_and_exits_3() {
     careless
         .fetch(&dir, "--out careless")
         .assert_failure(6, &["protocol error by"]);
-    let output = dir.run(CLIENT, &["--addr", &strict.addr()]);
+    let output = strict.fetch(&dir, "");
     output.assert_exit(3);
     output
         .assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 with wrong content");
@@ -129,40 +121,6 @@ fn r4_an_image_over_the_size_limit_fails_alone() {
 }
 
 #[test]
-fn listed_images_that_are_not_sent_are_reported() {
-    let dir = TestDir::new();
-    let image = noise(300, 1);
-    let (id, never) = (ImageId::of(&image), ImageId(7));
-    let list = [("a.png", id, 300), ("never.png", never, 300)];
-    let sent = packet(id, &image);
-    let fake = FakeServer::new(move |_, request, stream| {
-        let answer = match request {
-            1 => list_response(&list),
-            // It is requested again by its ID, and not sent.
-            0 => images_response(request, &[]),
-            _ => images_response(request, std::slice::from_ref(&sent)),
-        };
-        let _ = stream.write_all(&answer);
-    });
-    fake.fetch(&dir, "")
-        .assert_exit(3)
-        .assert_summary("fetched 1 image (300 B); 0 already there; 1 failed: 1 not sent");
-    // The second LIST no longer has the image: the server removed it, which is not a failure.
-    let removed = FakeServer::new(move |n, request, stream| {
-        let list = [("a.png", id, 300), ("never.png", never, 300)];
-        let answer = match (n, request) {
-            (0, 1) => list_response(&list),
-            (_, 1) => list_response(&list[..1]),
-            _ => images_response(request, &[packet(id, &image)]),
-        };
-        let _ = stream.write_all(&answer);
-    });
-    removed.fetch(&dir, "").assert_success(
-        "fetched 1 image (300 B); 0 already there; 0 failed; 1 gone from the server meanwhile",
-    );
-}
-
-#[test]
 fn s15_rate_limited_requests_are_retried_then_exit_7() {
     let dir = TestDir::with_images();
     let server = dir.serve("--rate-limit 1 --rate-limit-window 1h");
@@ -178,16 +136,6 @@ fn s15_rate_limited_requests_are_retried_then_exit_7() {
 }
 
 #[test]
-fn server_error_messages_are_escaped() {
-    let dir = TestDir::new();
-    let fake = FakeServer::new(|_, _, stream| {
-        let _ = stream.write_all(&jtpe(2, "no\x1b[31m\nerror: fake"));
-    });
-    fake.fetch(&dir, "")
-        .assert_failure(1, &[r"no\u{1b}[31m\nerror: fake"]);
-}
-
-#[test]
 fn unwritable_output_folder_exits_8() {
     let dir = TestDir::with_images();
     let server = dir.serve("--no-tls");
@@ -196,9 +144,8 @@ fn unwritable_output_folder_exits_8() {
         .assert_failure(8, &["file", "--out"]);
     dir.fetch(&server, "--out /proc/here")
         .assert_failure(8, &["/proc/here", "--out"]);
-    let folder = dir.path("read-only");
-    fs::create_dir(&folder).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+    dir.make_dir("read-only");
+    dir.set_mode("read-only", 0o555);
     let program = dir.path("client");
     copy_program(CLIENT.as_ref(), &program);
     let mut command = dir.command(

@@ -1,15 +1,14 @@
 //! Listing and fetching.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::process::Stdio;
+use std::io::Write;
 
 use jtp_core::ImageId;
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use crate::support::{
-    CLIENT, FakeServer, Folder as _, TestDir, jtpe, list_response, noise, packet, varint,
-    wait_until,
+    CLIENT, FakeServer, Folder as _, TestDir, jtpe, list_response, noise, wait_until,
 };
 
 #[test]
@@ -26,34 +25,6 @@ fn list_prints_one_line_per_image_and_fetches_nothing() {
     );
     output.assert_exit(0).assert_out(&expected);
     assert!(!dir.path("output").exists());
-}
-
-#[test]
-fn listed_names_are_escaped_and_closed_stdout_is_not_an_error() {
-    let dir = TestDir::new();
-    let fake = FakeServer::with(&[("a\x1b[2J\u{202e}\n.png", ImageId(1), 5)], &[]);
-    fake.fetch(&dir, "--list")
-        .assert_exit(0)
-        .assert_out("0000000000000001  5  PNG         a\\u{1b}[2J\\u{202e}\\n.png\n");
-
-    let long = "n".repeat(60_000);
-    let entries: Vec<_> = (0..100).map(|n| (long.as_str(), ImageId(n), 1)).collect();
-    let fake = FakeServer::with(&entries, &[]);
-    let mut command = dir.command(CLIENT, &format!("--list --addr {}", fake.addr()));
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let mut err = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut err)
-        .unwrap();
-    assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
 }
 
 #[test]
@@ -76,53 +47,6 @@ fn batch_fetches_only_missing_images() {
     // Without --batch, all images are fetched again.
     dir.fetch(&server, "")
         .assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
-}
-
-#[test]
-fn renamed_and_replaced_names_on_the_server_lose_no_image() {
-    let dir = TestDir::with_images();
-    dir.serve("--no-tls").stop();
-    let server = dir.serve("--no-tls");
-    dir.fetch(&server, "--batch");
-    server.stop();
-    dir.rename("images/a.png", "images/z.png");
-    dir.add("a.png", &noise(500, 9));
-    let server = dir.serve("--no-tls");
-    dir.fetch(&server, "--batch")
-        .assert_success("fetched 1 image (500 B); 3 already there; 0 failed; 1 renamed");
-    assert_eq!(dir.files("output"), dir.files("images"));
-}
-
-#[test]
-fn s14_a_file_longer_than_any_image_is_not_read_and_not_replaced_unnoticed() {
-    let dir = TestDir::with_images();
-    let server = dir.serve("");
-    dir.make_dir("output");
-    // A sparse file: reading it would take minutes.
-    let long = fs::File::create(dir.path("output/a.png")).unwrap();
-    long.set_len(1 << 40).unwrap();
-    let length = || fs::metadata(dir.path("output/a.png")).unwrap().len();
-    let id = ImageId::of(&dir.read("images/a.png"));
-    let with_id = format!("a-{id}.png");
-    for already_there in [0, 3] {
-        let output = dir.fetch(&server, "--batch");
-        output.assert_exit(0);
-        let warning = "warning: cannot read a.png: it is longer than 4,294,967,295 bytes";
-        output.assert_in_err(warning);
-        let there = format!("{already_there} already there");
-        output.assert_in_out(&there);
-        assert_eq!(
-            (dir.names("output").len(), length()),
-            (4, 1 << 40),
-            "{output:?}"
-        );
-        assert!(dir.names("output").contains(&with_id));
-    }
-    // Without --batch, all files with the names of images are replaced.
-    dir.fetch(&server, "")
-        .assert_exit(0)
-        .assert_in_out("1 replaced a file");
-    assert_eq!(length(), 1000);
 }
 
 #[test]
@@ -169,67 +93,25 @@ fn empty_catalog_is_a_success() {
 }
 
 #[test]
-fn received_images_are_stored_while_the_server_stalls() {
-    let dir = TestDir::new();
-    let (small, large) = (noise(500, 1), ImageId(7));
-    let list = list_response(&[
-        ("small.png", ImageId::of(&small), 500),
-        ("large.png", large, 2 << 20),
-    ]);
-    let first = packet(ImageId::of(&small), &small);
-    // The partial or complete head of a large packet, after which the server stalls.
-    let heads = [
-        vec![0],
-        [
-            vec![0],
-            varint(2 << 20),
-            large.to_be_bytes().to_vec(),
-            vec![9; 5],
-        ]
-        .concat(),
-    ];
-    for head in heads {
-        let (list, first) = (list.clone(), first.clone());
-        let fake = FakeServer::new(move |_, request, stream| {
-            if request == 1 {
-                let _ = stream.write_all(&list);
-                return;
-            }
-            let _ = stream.write_all(&[b"JTPG\x02", first.as_slice(), &head].concat());
-            let _ = stream.read(&mut [0]);
-        });
-        let client = dir.client(&fake.addr(), "");
-        wait_until("the first image", || {
-            dir.names("output").contains(&"small.png".to_owned())
-        });
-        client.signal(Signal::INT);
-        let output = client.wait();
-        output.assert_exit(130);
-        output.assert_summary("fetched 1 image (500 B); 0 already there; 0 failed; 1 not fetched");
-        assert_eq!(dir.names("output"), ["small.png"]);
-        dir.remove("output/small.png");
-    }
-}
-
-#[test]
 fn a_locked_output_folder_stops_no_mode() {
     let dir = TestDir::with_images();
     let server = dir.serve("--no-tls");
-    dir.make_dir("output");
-    // As the usual `flock output client` does.
-    let folder = fs::File::open(dir.path("output")).unwrap();
-    rustix::fs::flock(
-        &folder,
-        rustix::fs::FlockOperation::NonBlockingLockExclusive,
-    )
-    .unwrap();
+    dir.fetch(&server, "").assert_no_error();
+    // As `flock output client` does.
+    let _locks = ["output", "output/.jtp-index"].map(|name| {
+        let file = fs::File::open(dir.path(name)).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        file
+    });
     for (args, fetched) in [("", 3), ("--batch", 0), ("-k -p 2", 3)] {
-        let summary = format!("fetched {fetched} image");
-        let output = dir.fetch(&server, args);
-        output.assert_exit(0);
-        assert!(output.out.starts_with(&summary), "{output:?}");
-        assert_eq!(dir.files("output"), dir.files("images"));
+        dir.fetch(&server, args)
+            .assert_fetched(fetched, 3 - fetched);
     }
+    let client = dir.watch(&server.address, "--batch");
+    dir.add("new.png", &noise(300, 4));
+    client.out.wait_for("fetched new.png");
+    client.end(Signal::INT).assert_exit(130);
+    assert_eq!(dir.files("output"), dir.files("images"));
 }
 
 #[test]
@@ -254,22 +136,37 @@ fn list_without_images_says_so_on_stderr_alone() {
 }
 
 #[test]
+fn r6_list_says_that_it_tries_again() {
+    let dir = TestDir::new();
+    let line = "closed the connection without an answer (retrying in 250 ms)\n";
+    for (args, is_said) in [("", true), ("-q", false), ("--json", true)] {
+        let fake = FakeServer::new(|number, _, stream| {
+            if number > 0 {
+                let _ = stream.write_all(&list_response(&[("a.png", ImageId(1), 5)]));
+            }
+        });
+        let output = fake.fetch(&dir, &format!("--list {args}"));
+        output.assert_exit(0).assert_in_out("a.png");
+        assert_eq!(output.err.ends_with(line), is_said, "{output:?}");
+        let event = output.out.contains(r#""event":"retry""#);
+        assert_eq!(event, args == "--json", "{output:?}");
+        // A server that was never reached is not tried again.
+        dir.run(CLIENT, &format!("--list --addr 127.0.0.1:1 {args}"))
+            .assert_failure(4, &["connection refused"])
+            .assert_not_in_err("retrying");
+    }
+}
+
+#[test]
 fn bytes_of_a_server_are_escaped_once() {
     let dir = TestDir::new();
-    let garbage = FakeServer::new(|_, _, stream| {
-        let _ = stream.write_all(b"H\0\r\n");
-    });
-    let message = FakeServer::new(|_, _, stream| {
-        let frame = jtpe(2, "a\x1b[2J\\b");
-        let _ = stream.write_all(&frame);
-    });
-    for (server, expected) in [
-        (garbage.addr(), "unknown response header H …;"),
-        (message.addr(), r"a\u{1b}[2J\\b"),
+    for (bytes, expected) in [
+        (b"H\0\r\n".to_vec(), "unknown response header H …;"),
+        (jtpe(2, "a\x1b[2J\\b"), r"a\u{1b}[2J\\b"),
     ] {
+        let server = FakeServer::answering(bytes);
         for args in ["--list --retries 0", "--retries 0"] {
-            dir.run(CLIENT, &format!("--addr {server} {args}"))
-                .assert_in_err(expected);
+            server.fetch(&dir, args).assert_in_err(expected);
         }
     }
 }

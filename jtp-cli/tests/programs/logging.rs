@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::{Map, Value};
 
-use crate::support::{CLIENT, FakeServer, Output, SERVER, TestDir, jtpe};
+use crate::support::{FakeServer, Output, Process, SERVER, TestDir, jtpe};
 
 /// The lines of a log in JSON, each of which is checked to be a flat object with the documented members.
 #[track_caller]
@@ -64,15 +64,8 @@ fn json_log_has_one_object_a_line_with_fields_and_spans() {
 #[test]
 fn json_log_ends_with_the_error_that_ends_the_server() {
     let dir = TestDir::new();
-    let args = [
-        "--log-format",
-        "json",
-        "--images",
-        "no\nwhere",
-        "--bind",
-        "127.0.0.1:0",
-    ];
-    let mut command = dir.command(SERVER, &args);
+    let args = ["--log-format", "json", "--images", "no\nwhere"];
+    let mut command = dir.server_command("127.0.0.1:0", &args);
     let output = Output::of(command.env("RUST_LOG", "not=a=filter"));
     output.assert_exit(1);
     let lines = json_lines(&output.err);
@@ -92,10 +85,7 @@ fn json_log_ends_with_the_error_that_ends_the_server() {
 #[test]
 fn text_log_has_one_line_for_an_error_with_a_newline() {
     let dir = TestDir::new();
-    let output = dir.run(
-        SERVER,
-        &["--images", "no\nerror: forged", "--bind", "127.0.0.1:0"],
-    );
+    let output = dir.run(SERVER, &["--images", "no\nerror: forged"]);
     output.assert_failure(1, &[r"no\nerror: forged"]);
     assert_eq!(output.err.lines().count(), 1, "{output:?}");
 }
@@ -109,12 +99,9 @@ fn rustls_logs_nothing_below_errors_unless_asked() {
         ("-vv", "", true),
         ("", "rustls=debug", true),
     ] {
-        let args = format!("--bind 127.0.0.1:0 {args}");
-        let mut command = dir.command(SERVER, &args);
+        let mut command = dir.server_command("127.0.0.1:0", args);
         command.env("RUST_LOG", rust_log);
-        let mut server = crate::support::Process::start(command);
-        let line = server.out.next_line();
-        server.address = line.replace("listening on ", "");
+        let server = Process::listening(command);
         assert_eq!(dir.fetch(&server, "--tls").code, Some(0));
         // No TLS at all: an error of rustls.
         let mut broken = TcpStream::connect(&server.address).unwrap();
@@ -130,21 +117,14 @@ fn rustls_logs_nothing_below_errors_unless_asked() {
 fn clients_messages_of_a_hostile_server_are_cut_and_stay_in_their_line() {
     let dir = TestDir::new();
     let message = "\u{1b}[2J\nerror: fake\u{202e}".repeat(3_000);
-    let fake = FakeServer::new(move |_, _, stream| {
-        let _ = stream.write_all(&jtpe(3, &message));
-    });
+    let fake = FakeServer::answering(jtpe(3, &message));
     for verbose in ["-q", "-v", "-vv"] {
-        let args = format!("--addr {} --retries 1 {verbose}", fake.addr());
-        let output = dir.run(CLIENT, &args);
+        let output = fake.fetch(&dir, &format!("--retries 1 {verbose}"));
         output.assert_exit(1);
         output.assert_in_err(" more bytes)");
         assert!(output.err.len() < 8_192, "{} bytes", output.err.len());
         let unsafe_text = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
         assert!(!output.err.chars().any(unsafe_text), "{output:?}");
-        let forged = output
-            .err
-            .lines()
-            .any(|line| line.starts_with("error: fake"));
-        assert!(!forged, "{output:?}");
+        output.assert_not_in_err("\nerror: fake");
     }
 }

@@ -43,6 +43,4 @@ mod tls;
 mod trees;
 mod trust;
 mod two_clients;
-mod usage;
 mod watching;
-mod web;

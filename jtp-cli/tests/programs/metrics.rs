@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Process, SERVER, TestDir, noise};
+use crate::support::{Process, SERVER, TestDir, noise, stalled_peer};
 
 /// A response over HTTP: its status, headers and body.
 struct Response {
@@ -244,10 +244,7 @@ fn health_is_503_while_draining() {
     dir.add("a.png", &noise(30 << 20, 1));
     let server = dir.serve("--no-tls --metrics 127.0.0.1:0");
     let address = metrics_address(&server);
-    let mut peer = TcpStream::connect(&server.address).unwrap();
-    peer.write_all(&[5, 0]).unwrap();
-    let mut header = [0; 4];
-    peer.read_exact(&mut header).unwrap();
+    let mut peer = stalled_peer(&server);
     assert_eq!(health(&address).0, 200);
     server.signal(rustix::process::Signal::TERM);
     server.err.wait_for("stopping");

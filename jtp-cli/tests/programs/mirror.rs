@@ -6,8 +6,8 @@ use std::io::Write as _;
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, FakeServer, Folder as _, Output, TestDir, images_response, list_response, noise,
-    packet, wait_until,
+    FakeServer, Folder as _, Output, TestDir, images_response, list_response, noise, packet,
+    wait_until,
 };
 
 /// A folder `images` with `count` images, and an output folder with all of them.
@@ -160,34 +160,29 @@ fn half_read_catalog_deletes_nothing() {
     }
     let all = dir.files("output");
     let id = ImageId::of(&images[0]);
-    let run = |server: &FakeServer, max: &str| {
-        let args = format!(
-            "--addr {} --mirror --max-delete {max} --retries 0",
-            server.addr()
-        );
-        dir.run(CLIENT, &args)
-    };
-    // One entry of the three that it announces, and then the end.
-    let cut = FakeServer::new(move |_, _, stream| {
-        let mut response = list_response(&[("0.png", id, 100)]);
+    // One entry of the three that it announces, and then the end; an end in the middle of an entry.
+    let list = list_response(&[("0.png", id, 100), ("1.png", ImageId(1), 100)]);
+    let first = list_response(&[("0.png", id, 100)]).len();
+    for length in [first, first + 10] {
+        let mut response = list[..length].to_vec();
         response[4] = 3;
-        let _ = stream.write_all(&response);
-    });
-    for max in ["10%", "100%", "100"] {
-        let output = run(&cut, max);
-        assert_ne!(output.code, Some(0), "{output:?}");
-        assert_eq!(dir.files("output"), all, "{output:?}");
-    }
-    // The connection is lost in the middle of an entry.
-    let lost = FakeServer::new(move |_, _, stream| {
-        let mut response = list_response(&[("0.png", id, 100), ("1.png", ImageId(1), 100)]);
-        response.truncate(30);
-        let _ = stream.write_all(&response);
-    });
-    for max in ["10%", "100%", "100"] {
-        let output = run(&lost, max);
-        assert_ne!(output.code, Some(0), "{output:?}");
-        assert_eq!(dir.files("output"), all, "{output:?}");
+        let server = FakeServer::answering(response);
+        let kept = "nothing was deleted: the server sent only a part of its catalog";
+        for (job, code, message) in [
+            ("--mirror", 3, kept),
+            ("--mirror --max-delete 100%", 3, kept),
+            ("--mirror --max-delete 100 --json", 3, kept),
+            ("--batch", 0, "announced 3 images and listed 1"),
+            ("--list", 4, "closed the connection early"),
+            ("--check", 3, "the catalog is incomplete"),
+        ] {
+            let output = server.fetch(&dir, &format!("{job} --retries 0"));
+            output.assert_exit(code).assert_in_err(message);
+            assert!(!output.out.contains("extra"), "{output:?}");
+            let ended = output.out.contains(r#""exit_code":3"#);
+            assert_eq!(ended, job.contains("json"), "{output:?}");
+            assert_eq!(dir.files("output"), all, "{output:?}");
+        }
     }
 }
 
@@ -198,8 +193,7 @@ fn failed_image_keeps_what_the_server_does_not_list() {
     dir.write("output/old.png", noise(100, 1));
     let id = ImageId(7);
     let server = FakeServer::with(&[("new.png", id, 3)], &[packet(id, b"bad")]);
-    let args = format!("--addr {} --mirror --max-delete 100%", server.addr());
-    let output = dir.run(CLIENT, &args);
+    let output = server.fetch(&dir, "--mirror --max-delete 100%");
     output.assert_exit(3);
     output.assert_in_err("nothing was deleted: some images failed");
     assert_eq!(dir.names("output"), ["old.png"]);
@@ -316,28 +310,6 @@ fn backup_dir_that_overlaps_the_output_folder_is_refused_and_a_hidden_one_works(
 }
 
 #[test]
-fn file_that_cannot_be_backed_up_is_not_deleted() {
-    if rustix::process::geteuid().is_root() {
-        // Root can write to every folder: a file in place of the folder stops it, too.
-        let dir = mirrored(12);
-        dir.remove("images/00.png");
-        dir.write("old", "a file");
-        let output = mirror(&dir, "--backup-dir old");
-        output.assert_exit(8);
-        assert_eq!(dir.names("output").len(), 12);
-        return;
-    }
-    let dir = mirrored(12);
-    dir.remove("images/00.png");
-    dir.make_dir("old");
-    dir.set_mode("old", 0o500);
-    let output = mirror(&dir, "--backup-dir old");
-    assert!(matches!(output.code, Some(3 | 8)), "{output:?}");
-    assert_eq!(dir.names("output").len(), 12);
-    dir.set_mode("old", 0o700);
-}
-
-#[test]
 fn keep_existing_replaces_no_file() {
     let dir = mirrored(3);
     let before = dir.files("output");
@@ -396,8 +368,7 @@ fn files_of_a_folder_that_was_swapped_since_the_scan_stay() {
         };
         let _ = stream.write_all(&response);
     });
-    let args = format!("--addr {} --mirror --max-delete 100%", server.addr());
-    let output = dir.run(CLIENT, &args);
+    let output = server.fetch(&dir, "--mirror --max-delete 100%");
     assert!(dir.path("output/new.png").exists(), "{output:?}");
     assert!(dir.path("before").exists());
     assert_eq!(dir.names("output/2023").len(), 5, "{output:?}");

@@ -2,16 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
-use std::sync::{Arc, Mutex};
 
 use jtp_core::ImageId;
-use jtp_sync::MaxDelete;
 use rustix::process::Signal;
 
-use crate::support::{
-    CLIENT, Disk, FakeServer, Folder as _, Process, TestDir, list_response, noise,
-};
+use crate::support::{CLIENT, Disk, Folder as _, Process, TestDir, noise};
 
 /// The IDs of the images in a folder.
 fn ids(dir: &TestDir, folder: &str) -> BTreeSet<ImageId> {
@@ -101,53 +96,6 @@ fn r8_what_a_full_backup_disk_cannot_take_stays() {
     let output = dir.fetch(&server, "--mirror --backup-dir old");
     output.assert_no_error();
     assert_eq!(dir.files("output"), dir.files("images"));
-}
-
-#[test]
-fn r8_mirror_deletes_all_that_is_unlisted_or_nothing_and_never_more_than_its_bound() {
-    type Listed = Arc<Mutex<Vec<(String, ImageId)>>>;
-    let listed = Listed::default();
-    let served = Arc::clone(&listed);
-    let server = FakeServer::new(move |_, _, stream| {
-        let list = served.lock().unwrap();
-        let list: Vec<_> = list.iter().map(|(name, id)| (&**name, *id, 100)).collect();
-        let _ = stream.write_all(&list_response(&list));
-    });
-    let mut deleted_any = 0;
-    for seed in 0..24 {
-        let mut random = noise(64, seed + 1).into_iter();
-        let mut below = |limit: u8| random.next().unwrap() % limit;
-        let dir = TestDir::new();
-        dir.make_dir("output");
-        let present = 1 + below(20);
-        let share = below(101);
-        let mut list = Vec::new();
-        for number in 0..present {
-            let bytes = noise(100, 1000 * seed + u64::from(number));
-            dir.write(format!("output/{number}.png"), &bytes);
-            let prefix = ["", "", "renamed"][usize::from(below(3))];
-            if below(100) < share {
-                list.push((format!("{prefix}{number}.png"), ImageId::of(&bytes)));
-            }
-        }
-        let kept = u64::try_from(list.len()).unwrap();
-        *listed.lock().unwrap() = list;
-        let max = match below(2) {
-            0 => MaxDelete::Files(below(12).into()),
-            _ => MaxDelete::Percent(below(101)),
-        };
-        let args = format!("--addr {} --mirror --max-delete", server.addr());
-        let output = dir.run(CLIENT, &format!("{args} {max}"));
-        let left = u64::try_from(dir.names("output").len()).unwrap();
-        let (present, deleted) = (u64::from(present), u64::from(present) - left);
-        let context = format!("seed {seed}: {kept} of {present} listed, {max}: {output:?}");
-        assert!(deleted <= max.files(present), "{context}");
-        assert!(deleted == 0 || deleted == present - kept, "{context}");
-        let allowed = present - kept <= max.files(present) && kept > 0;
-        assert!(deleted > 0 || !allowed || kept == present, "{context}");
-        deleted_any += u64::from(deleted > 0);
-    }
-    assert!((4..20).contains(&deleted_any), "{deleted_any}");
 }
 
 #[test]

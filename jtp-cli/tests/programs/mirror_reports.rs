@@ -9,8 +9,7 @@ use jtp_core::ImageId;
 
 use crate::mirror::mirror;
 use crate::support::{
-    CLIENT, FakeServer, Folder as _, TestDir, images_response, list_response, noise, packet,
-    wait_until,
+    FakeServer, Folder as _, TestDir, images_response, list_response, noise, packet, wait_until,
 };
 
 fn png(seed: u64) -> Vec<u8> {
@@ -78,8 +77,7 @@ fn r8_file_of_a_folder_that_was_swapped_since_the_scan_is_not_renamed() {
         };
         let _ = stream.write_all(&response);
     });
-    let args = format!("--addr {} --mirror --max-delete 0", server.addr());
-    let output = dir.run(CLIENT, &args);
+    let output = server.fetch(&dir, "--mirror --max-delete 0");
     let stored = fs::read(dir.path("output/renamed.png"));
     assert_eq!(
         stored.map(|bytes| ImageId::of(&bytes)).ok(),

@@ -1,6 +1,6 @@
 //! Images in an object store: `--images URL`. The backend is a folder; it goes through the same code as a bucket.
 
-use crate::support::{Folder as _, Process, SERVER, TestDir, wait_until};
+use crate::support::{ALL, Folder as _, Output, Process, SERVER, TestDir, wait_until};
 
 fn url(dir: &TestDir) -> String {
     format!("file://{}", dir.path("images").display())
@@ -19,7 +19,7 @@ fn images_of_an_object_store_are_indexed_once_and_served() {
         .assert_in_err("3 objects, 0 read, 0 changes");
     let server = dir.serve(&["--images", &url(&dir)]);
     let fetched = dir.fetch(&server, "--out out");
-    fetched.assert_success("fetched 3 images (198.24 KiB); 0 already there; 0 failed");
+    fetched.assert_success(ALL);
     assert_eq!(dir.files("out/2024"), dir.files("images/2024"));
 }
 
@@ -29,19 +29,27 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
     let missing = format!("file://{}", dir.path("missing").display());
     dir.add("file", b"");
     let file = format!("file://{}", dir.path("images/file").display());
-    for (url, words) in [
-        (missing.as_str(), ["missing", "correct the URL of --images"]),
-        (
-            file.as_str(),
-            ["not a directory", "correct the URL of --images"],
-        ),
+    let correct = "correct the URL of --images";
+    let with_filter = format!("{} --only a", url(&dir));
+    for (args, words) in [
+        (&*missing, ["missing", correct]),
+        (&file, ["not a directory", correct]),
         (
             "http://host/a",
-            ["expected s3://BUCKET/PREFIX", "http://host/a"],
+            ["http://host/a", "expected s3://BUCKET/PREFIX"],
         ),
-        ("s3://", ["names no bucket", "s3://"]),
+        ("s3://", ["s3://", "names no bucket"]),
+        (&with_filter, ["--only", "cannot be used"]),
+        (
+            "images --index-only",
+            ["--index-only", "is for images in an object store"],
+        ),
+        (
+            "images --store-cache-size 1G",
+            ["--store-cache-size", "is for images in an object store"],
+        ),
     ] {
-        dir.run(SERVER, &format!("--images {url}"))
+        dir.run(SERVER, &format!("--images {args}"))
             .assert_failure(1, &words);
     }
     let mut command = dir.command(SERVER, &["--images", "s3://photos/2024", "--index-only"]);
@@ -50,18 +58,12 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
         .env("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         .env("AWS_ACCESS_KEY_ID", "a")
         .env("AWS_SECRET_ACCESS_KEY", "b");
-    crate::support::Output::of(unreachable)
-        .assert_failure(1, &["s3://photos/2024", "check the network"]);
+    Output::of(unreachable).assert_failure(1, &["s3://photos/2024", "check the network"]);
     dir.make_dir(".aws");
     dir.write(".aws/config", "[profile work]\nsso_session = x\n");
+    let export = "aws configure export-credentials --profile work";
     for (profile, words) in [
-        (
-            "work",
-            [
-                "single sign-on",
-                "aws configure export-credentials --profile work",
-            ],
-        ),
+        ("work", ["single sign-on", export]),
         ("other", ["the AWS profile other", "is neither in"]),
     ] {
         let mut command = dir.command(SERVER, &["--images", "s3://photos", "--index-only"]);
@@ -75,14 +77,8 @@ fn errors_of_an_object_store_name_the_cause_and_the_remedy() {
         ] {
             command.env_remove(variable);
         }
-        crate::support::Output::of(command).assert_failure(1, &words);
+        Output::of(command).assert_failure(1, &words);
     }
-    dir.run(SERVER, &["--images", &url(&dir), "--only", "a"])
-        .assert_failure(1, &["--only cannot be used"]);
-    dir.run(SERVER, "--index-only")
-        .assert_failure(1, &["--index-only is for images in an object store"]);
-    dir.run(SERVER, "--store-cache-size 1G --images missing")
-        .assert_failure(1, &["--store-cache-size is for images in an object store"]);
 }
 
 #[test]

@@ -7,8 +7,7 @@ use clap::Parser;
 use jtp_cli::client_args::ClientArgs;
 use jtp_cli::server_args::ServerArgs;
 
-use crate::readme::{assert_output, console_commands, copy_images, page, with_keys};
-use crate::support::{CLIENT, Folder as _, Process, TestDir, key_of};
+use crate::readme::{page, with_keys};
 
 /// The pages without a command of the programs.
 const WITHOUT_COMMANDS: [&str; 4] = [
@@ -28,9 +27,6 @@ fn pages() -> Vec<String> {
     let pages = names.map(|name| format!("docs/{name}")).chain(others);
     pages.collect()
 }
-
-/// The name of a client in the page, after its key.
-const NAME: &str = "alice@laptop";
 
 /// The lines in code blocks, those joined that end with a backslash.
 fn code_lines(text: &str) -> Vec<String> {
@@ -69,56 +65,4 @@ fn commands_of_all_pages_have_valid_arguments() {
         let expects_none = WITHOUT_COMMANDS.contains(&name.as_str());
         assert_eq!(commands == 0, expects_none, "{name}");
     }
-}
-
-#[test]
-fn public_server_page_admits_the_listed_client_alone() {
-    let dir = TestDir::new();
-    copy_images(&dir);
-    let text = page("docs/public-server.md");
-    let section = text.split("\n## ").nth(1).unwrap();
-    let mut commands = console_commands(section).into_iter();
-    let mut next = |program: &str| {
-        let next = commands.next().unwrap();
-        assert!(next.command.starts_with(program), "{}", next.command);
-        next
-    };
-    let run = |command: &str, key: &str, more: &[&str]| {
-        let args = with_keys(command, key);
-        let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
-        dir.run(CLIENT, &[&args[..], more].concat())
-    };
-
-    let show = next("client ");
-    let line = run(&show.command, "", &[]).out;
-    let (own_key, own_name) = line.trim_end().split_once(' ').unwrap();
-    assert!(own_name.len() > 1 && show.expected[0].ends_with(NAME));
-
-    let clients = next("cat clients.txt");
-    let lines = clients
-        .expected
-        .iter()
-        .map(|line| match line.starts_with("sha256:") {
-            true => format!("{own_key} {NAME}\n"),
-            false => format!("{line}\n"),
-        });
-    dir.write("clients.txt", lines.collect::<String>());
-
-    let serve = next("server ");
-    assert_eq!(serve.expected, ["listening on 0.0.0.0:8443"]);
-    let args: Vec<&str> = serve.command.split_whitespace().skip(1).collect();
-    let server: Process = dir.serve(&[&args[..], &["--bind", "127.0.0.1:0"]].concat());
-    let key = key_of(&server);
-    let address = ["--addr", server.address.as_str()];
-
-    let fetch = next("client ");
-    let output = run(&fetch.command, &key, &address);
-    output.assert_exit(0);
-    let printed: Vec<&str> = output.out.lines().collect();
-    assert_output(&fetch.command, &fetch.expected, &printed);
-
-    let refused = next("client ");
-    let output = run(&refused.command, &key, &address);
-    assert_eq!(refused.expected, ["# exit code 5"]);
-    output.assert_exit(5);
 }

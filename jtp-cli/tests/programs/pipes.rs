@@ -1,10 +1,12 @@
 //! Output that cannot be written: closed pipes, and files over the limit of `ulimit -f`.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::support::{Args as _, CLIENT, Folder as _, Output, SERVER, TestDir, noise};
+use crate::support::{
+    Args as _, CLIENT, Folder as _, Output, Process, SERVER, TestDir, closed_pipe, noise,
+};
 
 /// Reads one line of stdout, closes it, and waits for the program.
 fn head(mut command: Command) -> (String, Output) {
@@ -20,36 +22,10 @@ fn head(mut command: Command) -> (String, Output) {
     (line, Output::new(child.wait_with_output().unwrap()))
 }
 
-/// Closes stderr before the program writes to it.
-fn without_stderr(mut command: Command) -> Option<i32> {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stderr.take());
-    let mut out = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut out)
-        .unwrap();
-    child.wait().unwrap().code()
-}
-
-fn dir_with_many_images() -> TestDir {
-    let dir = TestDir::new();
-    for number in 0..1000_u32 {
-        let name = format!("{number}-{}.png", "x".repeat(150));
-        dir.write(format!("images/{name}"), number.to_be_bytes());
-    }
-    dir
-}
-
 #[test]
 fn a_pipe_that_is_closed_early_is_no_error() {
-    let dir = dir_with_many_images();
+    let dir = TestDir::new();
+    dir.add_many_images();
     let server = dir.serve("--no-tls");
     for args in [
         "--list",
@@ -78,29 +54,20 @@ fn a_pipe_that_is_closed_early_is_no_error() {
 #[test]
 fn a_closed_stderr_changes_nothing() {
     let dir = TestDir::with_images();
-    let mut command = dir.command(SERVER, "--bind 127.0.0.1:0 --no-tls -vv");
-    let mut server = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(server.stderr.take());
-    let mut line = String::new();
-    let mut out = BufReader::new(server.stdout.take().unwrap());
-    out.read_line(&mut line).unwrap();
-    drop(out);
-    let address = line.trim_end().strip_prefix("listening on ").unwrap();
-    for args in ["-vv", "-vv --json", "--get 0123456789abcdef"] {
-        let expected = if args.contains("--get") { 3 } else { 0 };
-        let args = format!("--addr {address} {args}");
-        assert_eq!(without_stderr(dir.command(CLIENT, &args)), Some(expected));
+    let mut command = dir.server_command("127.0.0.1:0", "--no-tls -vv");
+    command.stderr(closed_pipe());
+    let server = Process::listening_with_stderr(command);
+    for (args, code) in [
+        ("-vv", 0),
+        ("-vv --json", 0),
+        ("--get 0123456789abcdef", 3),
+        ("--addr 127.0.0.1:1 --list", 4),
+    ] {
+        let mut client = dir.client_command(&server.address, args);
+        Output::of(client.stderr(closed_pipe())).assert_exit(code);
     }
     assert_eq!(dir.files("output"), dir.files("images"));
-    let args = "--addr 127.0.0.1:1 --list";
-    assert_eq!(without_stderr(dir.command(CLIENT, &args)), Some(4));
-    let pid = rustix::process::Pid::from_child(&server);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(server.wait().unwrap().code(), Some(0));
+    server.stop().assert_exit(0);
 }
 
 /// A program that can write no file longer than this.
@@ -154,17 +121,11 @@ fn a_server_over_the_file_size_limit_works_without_its_cache_and_log() {
     let args = "--bind 127.0.0.1:0 --no-tls -vv";
     let mut command = limited(1, &dir, SERVER, args);
     command.stderr(File::create(dir.path("log")).unwrap());
-    let mut server = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    let mut out = BufReader::new(server.stdout.take().unwrap());
-    out.read_line(&mut line).unwrap();
-    let address = line.trim_end().strip_prefix("listening on ").unwrap();
+    let server = Process::listening_with_stderr(command);
     for _ in 0..3 {
-        dir.run(CLIENT, &format!("--addr {address}")).assert_exit(0);
+        dir.fetch(&server, "").assert_exit(0);
     }
     assert_eq!(dir.files("output"), dir.files("images"));
-    let pid = rustix::process::Pid::from_child(&server);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(server.wait().unwrap().code(), Some(0));
+    server.stop().assert_exit(0);
     assert_eq!(fs::metadata(dir.path("log")).unwrap().len(), 512);
 }

@@ -1,5 +1,5 @@
-//! Checks the `console` blocks of README.md, docs/client.md and docs/server.md against the programs. `pages.rs` checks
-//! other pages.
+//! Checks the `console` blocks of README.md, docs/client.md, docs/server.md and docs/public-server.md against the
+//! programs. `pages.rs` checks other pages.
 //!
 //! Each command is run on the images of `images/`, with only the address and the key of the server replaced. In its
 //! output, `…` stands for any number of lines, and numbers may differ.
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::support::{CLIENT, Process, TestDir, key_of};
+use crate::support::{CLIENT, Folder as _, Process, TestDir, key_in, key_of};
 
 /// Commands that are covered elsewhere: by `examples/tests/run.rs`, and by the test run itself.
 const TESTED_ELSEWHERE: [&str; 2] = [
@@ -71,7 +71,7 @@ fn normalize(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-pub(crate) fn assert_output(command: &str, expected: &[String], actual: &[&str]) {
+fn assert_output(command: &str, expected: &[String], actual: &[&str]) {
     let mut left = actual;
     for (n, line) in expected.iter().enumerate() {
         if line == "…" {
@@ -97,17 +97,16 @@ pub(crate) fn copy_images(dir: &TestDir) {
     }
 }
 
-/// Runs the commands of a page's `console` blocks.
-fn run_page(path: &str) {
+/// Runs the commands of the `console` blocks of a page, or of a part of it.
+fn run_page(text: &str) {
     let dir = TestDir::new();
     copy_images(&dir);
-    let text = page(path);
     let mut run = Run::new(&dir);
     if !text.contains("$ server ") {
         run.serve("server", &["listening on 0.0.0.0:8443".to_owned()]);
     }
     let mut commands = 0;
-    for PageCommand { command, expected } in console_commands(&text) {
+    for PageCommand { command, expected } in console_commands(text) {
         if TESTED_ELSEWHERE.contains(&command.as_str()) {
             continue;
         }
@@ -115,10 +114,11 @@ fn run_page(path: &str) {
         match command.split(' ').next().unwrap() {
             "server" => run.serve(&command, &expected),
             "client" => run.client(&command, &expected),
+            "cat" => run.write(&command, &expected),
             _ => panic!("unexpected command {command:?}"),
         }
     }
-    assert!(commands > 0, "no commands in {path}");
+    assert!(commands > 0, "no commands in {text}");
 }
 
 /// The server of a page, and the folder in which its commands are run.
@@ -127,6 +127,8 @@ struct Run<'a> {
     server: Option<Process>,
     /// The key that the server prints.
     key: String,
+    /// The key of the identity that a command showed.
+    own_key: String,
 }
 
 impl Run<'_> {
@@ -135,6 +137,7 @@ impl Run<'_> {
             dir,
             server: None,
             key: String::new(),
+            own_key: String::new(),
         }
     }
 
@@ -149,9 +152,23 @@ impl Run<'_> {
         self.server = Some(server);
     }
 
+    /// Writes a file whose content the page shows.
+    fn write(&self, command: &str, content: &[String]) {
+        let lines = content.iter().map(|line| match line.split_once('…') {
+            Some((_, rest)) => {
+                let name = rest.split_once(' ').unwrap().1;
+                format!("{} {name}\n", self.own_key)
+            }
+            None => format!("{line}\n"),
+        });
+        let file = command.strip_prefix("cat ").unwrap();
+        self.dir.write(file, lines.collect::<String>());
+    }
+
     /// Runs a client with the address of the server in place of the page's.
-    fn client(&self, command: &str, expected: &[String]) {
-        let address = self.server.as_ref().unwrap().address.as_str();
+    fn client(&mut self, command: &str, expected: &[String]) {
+        let server = self.server.as_ref();
+        let address = server.map_or("127.0.0.1:1", |server| &server.address);
         let mut args = with_keys(command, &self.key);
         args.remove(0);
         let is_url = |arg: &&mut String| arg.starts_with("jtps://");
@@ -166,8 +183,14 @@ impl Run<'_> {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         if !args.contains(&"--watch") {
             let output = self.dir.run(CLIENT, &args);
-            assert_eq!(output.code, Some(0), "{command}: {output:?}");
-            if !expected.is_empty() {
+            if expected == ["# exit code 5"] {
+                output.assert_exit(5);
+                return;
+            }
+            output.assert_exit(0);
+            if args.contains(&"--show-identity") {
+                key_in(&output.out).clone_into(&mut self.own_key);
+            } else if !expected.is_empty() {
                 let printed: Vec<&str> = output.out.lines().chain(output.err.lines()).collect();
                 assert_output(command, expected, &printed);
             }
@@ -190,15 +213,21 @@ impl Run<'_> {
 
 #[test]
 fn readme_commands_print_the_shown_output() {
-    run_page("README.md");
+    run_page(&page("README.md"));
 }
 
 #[test]
 fn client_page_commands_print_the_shown_output() {
-    run_page("docs/client.md");
+    run_page(&page("docs/client.md"));
 }
 
 #[test]
 fn server_page_commands_print_the_shown_output() {
-    run_page("docs/server.md");
+    run_page(&page("docs/server.md"));
+}
+
+#[test]
+fn public_server_page_admits_the_listed_client_alone() {
+    let text = page("docs/public-server.md");
+    run_page(text.split("\n## ").nth(1).unwrap());
 }

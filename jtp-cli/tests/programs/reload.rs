@@ -7,16 +7,13 @@ use std::net::TcpStream;
 use jtp_tokio::tls::KeyFingerprint;
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::Signal;
-use rustls::HandshakeKind;
 
-use crate::identity::{RawClient, VERSIONS, identity, list};
+use crate::identity::{identity, list};
 use crate::support::{ALL, CLIENT, Folder as _, Process, TestDir, key_in, key_of, noise};
 
 fn watch(dir: &TestDir, server: &Process, identity: &str, out: &str) -> Process {
-    let args = format!("--watch --addr {} --identity {identity}", server.address);
-    let client = Process::start(dir.command(CLIENT, &format!("{args} --out {out}")));
-    client.err.wait_for("watching");
-    client
+    let args = format!("--identity {identity} --out {out}");
+    dir.watch(&server.address, &args)
 }
 
 #[test]
@@ -89,31 +86,6 @@ fn pipes_in_place_of_files_are_refused_at_once() {
         (CLIENT, "--list --identity pipe"),
     ] {
         dir.run(program, args).assert_in_err("not a regular file");
-    }
-}
-
-#[test]
-fn t7_session_of_a_removed_client_is_not_served() {
-    let dir = TestDir::with_images();
-    let alice = identity(&dir, "alice.pem");
-    for version in VERSIONS {
-        list(&dir, &[&alice]);
-        let server = dir.serve("--clients clients");
-        let client = RawClient::new(&dir, Some("alice.pem"), version);
-        assert_eq!(&client.list(&server.address).unwrap().header, b"JTPL");
-        let resumed = client.list(&server.address).unwrap();
-        assert_eq!(
-            (resumed.handshake, &resumed.header),
-            (HandshakeKind::Resumed, b"JTPL")
-        );
-        list(&dir, &["# nobody"]);
-        server.signal(Signal::HUP);
-        server.err.wait_for("removed from clients");
-        let refused = client.list(&server.address).unwrap();
-        assert_eq!(
-            (refused.handshake, &refused.header),
-            (HandshakeKind::Resumed, b"JTPE")
-        );
     }
 }
 
@@ -226,6 +198,10 @@ fn server_without_tls_ignores_hangups() {
     let mut open = TcpStream::connect(&server.address).unwrap();
     server.signal(Signal::HUP);
     server.err.wait_for("ignoring SIGHUP");
+    assert!(
+        !dir.path("cert.pem").exists(),
+        "plain TCP needs no certificate"
+    );
     open.write_all(&[1, 0]).unwrap();
     let mut header = [0; 4];
     open.read_exact(&mut header).unwrap();

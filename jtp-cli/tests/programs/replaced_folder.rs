@@ -19,36 +19,33 @@ fn assert_ended(dir: &TestDir, output: &Output) {
 }
 
 #[test]
-fn r8_watch_ends_at_the_next_image_after_the_folder_was_replaced() {
-    for job in ["--batch", "--mirror"] {
-        let dir = TestDir::with_images();
-        let server = dir.serve("--no-tls");
-        let client = dir.watch(&server.address, job);
-        dir.rename("output", "old");
-        dir.make_dir("output");
-        dir.add("new.png", &noise(400, 5));
-        assert_ended(&dir, &client.wait());
-        assert_eq!(dir.names("old"), ["a.png", "b.jpg", "c.bmp"], "{job}");
-    }
-}
-
-#[test]
-fn r8_watch_ends_at_a_reconnect_after_the_folder_was_replaced_or_removed() {
-    for is_removed in [false, true] {
+fn r8_watch_ends_once_the_folder_was_replaced_or_removed() {
+    for (job, is_removed, at_reconnect) in [
+        ("--batch", false, false),
+        ("--mirror", false, false),
+        ("--batch", false, true),
+        ("--batch", true, true),
+    ] {
         let dir = TestDir::with_images();
         let server = dir.serve("--no-tls");
         let address = server.address.clone();
-        let client = dir.watch(&address, "--batch");
+        let client = dir.watch(&address, job);
         dir.rename("output", "old");
         if !is_removed {
             dir.make_dir("output");
         }
-        server.stop();
-        client.err.wait_for("retrying in");
-        let _server = dir.serve_on(&address, "--no-tls");
+        let mut server = Some(server);
+        if at_reconnect {
+            drop(server.take());
+            client.err.wait_for("retrying in");
+            server = Some(dir.serve_on(&address, "--no-tls"));
+        } else {
+            dir.add("new.png", &noise(400, 5));
+        }
         assert_ended(&dir, &client.wait());
+        drop(server);
         assert_eq!(dir.path("output").exists(), !is_removed);
-        assert_eq!(dir.names("old"), ["a.png", "b.jpg", "c.bmp"]);
+        assert_eq!(dir.names("old"), ["a.png", "b.jpg", "c.bmp"], "{job}");
     }
 }
 

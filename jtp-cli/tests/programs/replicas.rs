@@ -1,13 +1,10 @@
 //! Servers as arguments without a flag, and several servers of one catalog.
 
-use std::fs;
 use std::net::TcpListener;
 
 use rustix::process::Signal;
 
-use crate::support::{
-    ALL, CLIENT, FakeServer, Folder as _, Process, TestDir, jtpe, noise, wait_until,
-};
+use crate::support::{ALL, CLIENT, FakeServer, Process, TestDir, jtpe, noise};
 
 fn unused_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -66,126 +63,6 @@ fn server_is_named_by_its_ipv6_address() {
         listed.code == Some(0) || listed.err.contains("[::1]:8443"),
         "{listed:?}"
     );
-}
-
-#[test]
-fn scheme_decides_about_tls() {
-    let dir = TestDir::with_images();
-    let requires = dir.serve("--require-tls");
-    dir.run(CLIENT, &requires.address).assert_failure(
-        5,
-        &[&format!("requires TLS; use jtps://{}", requires.address)],
-    );
-    dir.run(CLIENT, &["--addr", &requires.address])
-        .assert_failure(5, &["requires TLS; use --tls"]);
-    let plain = dir.serve("--no-tls");
-    let address = format!("jtps://{}", plain.address);
-    dir.run(CLIENT, &[&address, "--cert", "cert.pem"])
-        .assert_failure(
-            5,
-            &[&format!(
-                "does not speak TLS; use jtp://{} if",
-                plain.address
-            )],
-        );
-    assert!(!dir.path("output").exists());
-}
-
-#[test]
-fn addresses_that_contradict_each_other_or_name_more_than_a_server_are_usage_errors() {
-    let dir = TestDir::with_images();
-    for (args, words) in [
-        ("h/photos", &["h/photos", "without a path", "--out"][..]),
-        ("./photos", &["--out"]),
-        ("jtps://h/photos", &["has no path", "use jtps://h"]),
-        ("jtp://h:1/?a", &["has no path", "use jtp://h:1"]),
-        ("h?list", &["without a path"]),
-        ("http://h", &["unsupported scheme http://", "jtps://"]),
-        ("https://h", &["unsupported scheme https://", "jtps://"]),
-        ("jtps://", &["missing host"]),
-        ("me@h", &["expected HOST:PORT"]),
-        ("h:70000", &["invalid port"]),
-        ("jtps://h --plain", &["jtps://h:8443", "--no-tls"]),
-        ("jtps://h --tls --no-tls", &["jtps://h:8443", "--no-tls"]),
-        ("a jtps://b --plain", &["jtps://b:8443"]),
-        ("--addr jtps://h --plain", &["jtps://h:8443"]),
-        ("h --addr h", &["--addr"]),
-        ("jtps://h images", &["images is a folder", "--out"]),
-        ("--addr=", &["missing host"]),
-    ] {
-        let output = dir.run(CLIENT, args);
-        output.assert_exit(2);
-        assert!(output.err.starts_with("error: "), "{args:?}: {output:?}");
-        for word in words {
-            assert!(output.err.contains(word), "{word}: {args:?}: {output:?}");
-        }
-    }
-    assert!(!dir.path("output").exists());
-}
-
-/// Starts a client, and stops it as soon as its folder has some images of `count`. `None` if it was faster.
-fn start_and_stop(dir: &TestDir, args: &str, out: &str, count: usize) -> Option<Process> {
-    let args = format!("{args} --out {out}");
-    let client = Process::start(dir.command(CLIENT, &args));
-    let folder = dir.path(out);
-    let visible = || {
-        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        let names = entries.map(|entry| entry.file_name());
-        names
-            .filter(|name| !name.as_encoded_bytes().starts_with(b"."))
-            .count()
-    };
-    wait_until("some images", || visible() >= count / 6);
-    client.signal(Signal::STOP);
-    (visible() < count / 2).then_some(client)
-}
-
-#[test]
-fn r6_kill_of_one_server_after_the_other_costs_no_image_and_fetches_none_twice() {
-    const COUNT: usize = 48;
-    const SIZE: usize = 1 << 20;
-    let dir = TestDir::new();
-    for number in 0..COUNT {
-        let image = noise(SIZE, u64::try_from(number).unwrap() + 100);
-        dir.add(&format!("{number}.png"), &image);
-    }
-    for (flags, attempt) in [("--batch", 0), ("-k -p 3", 1), ("--batch --tls", 2)] {
-        let mut killed = false;
-        for again in 0..20 {
-            let servers = [(); 3].map(|()| dir.serve(""));
-            let addresses = servers.each_ref().map(|server| server.address.clone());
-            let args = format!("{flags} {}", addresses.join(" "));
-            let out = format!("out{attempt}-{again}");
-            let Some(client) = start_and_stop(&dir, &args, &out, COUNT) else {
-                continue;
-            };
-            let [first, second, _third] = servers;
-            first.signal(Signal::KILL);
-            first.wait();
-            // The first is down, the second goes down when it is asked, or before.
-            client.signal(Signal::CONT);
-            client
-                .err
-                .wait_for(&format!("going on with {}", addresses[1]));
-            client.signal(Signal::STOP);
-            second.signal(Signal::KILL);
-            second.wait();
-            client.signal(Signal::CONT);
-            let output = client.wait();
-            output.assert_exit(0);
-            let summary = output.out.lines().last().unwrap();
-            assert!(
-                summary.starts_with("fetched 48 images (48.00 MiB) in"),
-                "{summary}"
-            );
-            assert!(summary.ends_with("0 failed"), "{summary}");
-            assert_eq!(dir.files(&out), dir.files("images"));
-            killed = true;
-            dir.remove(&out);
-            break;
-        }
-        assert!(killed, "the client was too fast each time: {flags:?}");
-    }
 }
 
 #[test]
@@ -276,12 +153,8 @@ fn failure_of_all_servers_is_one_line_with_each_address_and_cause() {
     let wrong = other.serve("");
     dir.serve("").stop();
     let refused = unused_address();
-    let limited = FakeServer::new(|_, _, stream| {
-        let _ = std::io::Write::write_all(stream, &jtpe(5, "slow down"));
-    });
-    let bad = FakeServer::new(|_, _, stream| {
-        let _ = std::io::Write::write_all(stream, b"HTTP/1.1 200 OK\r\n\r\n");
-    });
+    let limited = FakeServer::answering(jtpe(5, "slow down"));
+    let bad = FakeServer::answering(b"HTTP/1.1 200 OK\r\n\r\n");
     let tls = format!("jtps://{}", wrong.address);
     let (r, l, t, b) = (&*refused, &*limited.addr(), &*tls, &*bad.addr());
     for (servers, code, words) in [

@@ -9,7 +9,9 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{CLIENT, Output, Process, SERVER, TestDir, noise};
+use rustix::process::Signal;
+
+use crate::support::{CLIENT, Output, Process, SERVER, TestDir, noise, stalled_peer};
 
 /// A socket that receives a service's notifications.
 struct NotifySocket(UnixDatagram);
@@ -31,24 +33,25 @@ impl NotifySocket {
         message.lines().map(str::to_owned).collect()
     }
 
-    /// Receives messages until one has this assignment, and returns that one.
-    fn wait_for(&self, assignment: &str) -> Vec<String> {
+    /// Receives messages until one has the first assignment, and asserts that this one has the others. `READY=1` comes
+    /// when it is waited for, and not before. An assignment may be given in part.
+    #[track_caller]
+    fn wait_for(&self, assignments: &[&str]) -> Vec<String> {
         loop {
             let message = self.next();
-            assert!(
-                assignment == "READY=1" || !message.contains(&"READY=1".to_owned()),
-                "{message:?}"
-            );
-            if message.iter().any(|line| line.starts_with(assignment)) {
+            let has = |wanted: &&str| message.iter().any(|line| line.starts_with(*wanted));
+            let is_early = has(&"READY=1") && assignments[0] != "READY=1";
+            assert!(!is_early, "{message:?}");
+            if has(&assignments[0]) {
+                assert!(assignments.iter().all(has), "{message:?}");
                 return message;
             }
         }
     }
 }
 
-fn command_with_notify(dir: &TestDir, args: &[&str]) -> Command {
-    let args = [&["--no-tls", "--bind", "127.0.0.1:0"], args].concat();
-    let mut command = dir.command(SERVER, &args);
+fn command_with_notify(dir: &TestDir, args: &str) -> Command {
+    let mut command = dir.server_command("127.0.0.1:0", args);
     command.env("NOTIFY_SOCKET", dir.path("notify"));
     command
 }
@@ -58,25 +61,15 @@ fn readiness_and_stop_are_notified() {
     let dir = TestDir::new();
     dir.add("a.png", &noise(30 << 20, 1));
     let socket = NotifySocket::new(&dir);
-    let server = Process::start(command_with_notify(&dir, &["--drain-timeout", "200"]));
-    let ready = socket.wait_for("READY=1");
-    let line = server.out.next_line();
-    let address = line.strip_prefix("listening on ").unwrap();
-    assert!(
-        ready.contains(&format!("STATUS=serving on {address}")),
-        "{ready:?}"
-    );
+    let server = command_with_notify(&dir, "--no-tls --drain-timeout 200");
+    let server = Process::listening(server);
+    let status = format!("STATUS=serving on {}", server.address);
+    socket.wait_for(&["READY=1", &status]);
     // Connections are accepted.
-    let mut peer = TcpStream::connect(address).unwrap();
-    peer.write_all(&[5, 0]).unwrap();
-    std::io::Read::read_exact(&mut peer, &mut [0; 4]).unwrap();
-    server.signal(rustix::process::Signal::TERM);
-    let stopping = socket.wait_for("STOPPING=1");
+    let peer = stalled_peer(&server);
+    server.signal(Signal::TERM);
     // The drain time, and some seconds for the exit.
-    assert!(
-        stopping.contains(&"EXTEND_TIMEOUT_USEC=210000000".to_owned()),
-        "{stopping:?}"
-    );
+    socket.wait_for(&["STOPPING=1", "EXTEND_TIMEOUT_USEC=210000000"]);
     drop(peer);
     server.wait().assert_exit(0);
 }
@@ -85,49 +78,32 @@ fn readiness_and_stop_are_notified() {
 fn reload_is_notified_from_its_begin_to_its_end() {
     let dir = TestDir::with_images();
     let socket = NotifySocket::new(&dir);
-    for args in [&["--no-tls"][..], &[]] {
-        let args = [args, &["--bind", "127.0.0.1:0"]].concat();
-        let mut command = dir.command(SERVER, &args);
-        command.env("NOTIFY_SOCKET", dir.path("notify"));
-        let server = Process::start(command);
-        let ready = socket.wait_for("READY=1");
+    for args in ["--no-tls", ""] {
+        let server = Process::start(command_with_notify(&dir, args));
+        let ready = socket.wait_for(&["READY=1"]);
         for _ in 0..2 {
-            server.signal(rustix::process::Signal::HUP);
-            let reloading = socket.wait_for("RELOADING=1");
-            assert!(
-                reloading
-                    .iter()
-                    .any(|line| line.starts_with("MONOTONIC_USEC=")),
-                "{reloading:?}"
-            );
+            server.signal(Signal::HUP);
+            socket.wait_for(&["RELOADING=1", "MONOTONIC_USEC="]);
             assert_eq!(socket.next(), ready);
         }
-        server.signal(rustix::process::Signal::TERM);
-        socket.wait_for("STOPPING=1");
+        server.signal(Signal::TERM);
+        socket.wait_for(&["STOPPING=1"]);
         server.wait().assert_exit(0);
     }
 }
 
 #[test]
 fn long_first_scan_reports_progress_and_extends_the_start_timeout() {
+    const EXTEND: &str = "EXTEND_TIMEOUT_USEC=300000000";
     let dir = TestDir::new();
     dir.add_endless_images();
     let socket = NotifySocket::new(&dir);
-    let server = Process::start(command_with_notify(&dir, &[]));
-    let started = socket.next();
-    assert!(
-        started.contains(&"STATUS=reading the images".to_owned())
-            && started.contains(&"EXTEND_TIMEOUT_USEC=300000000".to_owned()),
-        "{started:?}"
-    );
-    let progress = socket.wait_for("STATUS=reading the images: ");
+    let server = Process::start(command_with_notify(&dir, "--no-tls"));
+    socket.wait_for(&["STATUS=reading the images", EXTEND]);
+    let progress = socket.wait_for(&["STATUS=reading the images: ", EXTEND]);
     assert!(progress[0].contains(" of 2,000 files, "), "{progress:?}");
-    assert!(
-        progress.contains(&"EXTEND_TIMEOUT_USEC=300000000".to_owned()),
-        "{progress:?}"
-    );
-    server.signal(rustix::process::Signal::TERM);
-    socket.wait_for("STOPPING=1");
+    server.signal(Signal::TERM);
+    socket.wait_for(&["STOPPING=1"]);
     server.wait().assert_exit(0);
 }
 
@@ -135,22 +111,19 @@ fn long_first_scan_reports_progress_and_extends_the_start_timeout() {
 fn watchdog_is_notified_while_the_server_runs() {
     let dir = TestDir::with_images();
     let socket = NotifySocket::new(&dir);
-    let mut command = command_with_notify(&dir, &[]);
+    let mut command = command_with_notify(&dir, "--no-tls");
     command.env("WATCHDOG_USEC", "200000");
-    let server = Process::start(command);
-    socket.wait_for("READY=1");
+    let _server = Process::start(command);
+    socket.wait_for(&["READY=1"]);
     for _ in 0..3 {
-        assert_eq!(socket.wait_for("WATCHDOG=1"), ["WATCHDOG=1"]);
+        assert_eq!(socket.wait_for(&["WATCHDOG=1"]), ["WATCHDOG=1"]);
     }
-    drop(server);
 }
 
 #[test]
 fn unreachable_notify_socket_does_not_stop_the_server() {
     let dir = TestDir::with_images();
-    let server = Process::start(command_with_notify(&dir, &[]));
-    assert!(server.out.next_line().starts_with("listening on "));
-    let output = server.stop();
+    let output = Process::listening(command_with_notify(&dir, "--no-tls")).stop();
     output.assert_exit(0);
     let warnings = output.err.matches("cannot notify").count();
     assert_eq!(warnings, 1, "{output:?}");
@@ -174,14 +147,12 @@ fn passed_tcp_listener_is_used_in_place_of_bind() {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         // Connects before the server starts: it is served once the server is ready.
-        let early = TcpStream::connect(&address).unwrap();
+        let mut early = TcpStream::connect(&address).unwrap();
         // An address that cannot be bound.
         let args = ["--no-tls", "--bind", "192.0.2.1:1"];
-        let mut server = start_with_socket(&dir, listener.into(), 1, &args);
-        assert_eq!(server.out.next_line(), format!("listening on {address}"));
-        server.address = address;
+        let server = start_with_socket(&dir, listener.into(), 1, &args).with_address();
+        assert_eq!(server.address, address);
         dir.fetch(&server, "").assert_exit(0);
-        let mut early = early;
         early.write_all(&[1, 0]).unwrap();
         let mut header = [0; 4];
         std::io::Read::read_exact(&mut early, &mut header).unwrap();
@@ -217,14 +188,13 @@ fn passed_sockets_of_another_kind_or_number_are_an_error() {
 fn sockets_for_another_process_are_ignored() {
     let dir = TestDir::with_images();
     for (fds, pid) in [("1", Some("1")), ("1", None), ("0", Some("1")), ("x", None)] {
-        let mut command = dir.command(SERVER, "--no-tls --bind 127.0.0.1:0");
+        let mut command = dir.server_command("127.0.0.1:0", "--no-tls");
         command.env("LISTEN_FDS", fds);
         if let Some(pid) = pid {
             command.env("LISTEN_PID", pid);
         }
-        let server = Process::start(command);
-        let line = server.out.next_line();
-        assert!(line.starts_with("listening on 127.0.0.1:"), "{line}");
+        let server = Process::listening(command);
+        assert!(server.address.starts_with("127.0.0.1:"), "{server:?}");
         server.stop().assert_exit(0);
     }
 }
@@ -233,19 +203,12 @@ fn sockets_for_another_process_are_ignored() {
 fn cache_directory_of_the_service_is_the_default_cache_folder() {
     let dir = TestDir::with_images();
     let index = |folder: &str| dir.path(folder).join("index").is_dir();
-    for (args, folder) in [(&[][..], "service"), (&["--cache-dir", "chosen"], "chosen")] {
-        let args = [&["--no-tls", "--bind", "127.0.0.1:0"], args].concat();
-        let mut command = dir.command(SERVER, &args);
+    for (args, folder) in [("", "service"), ("--cache-dir chosen", "chosen")] {
+        let mut command = dir.server_command("127.0.0.1:0", &format!("--no-tls {args}"));
         // Of several folders the first one is used.
-        let folders = format!(
-            "{}:{}",
-            dir.path("service").display(),
-            dir.path("second").display()
-        );
-        command.env("CACHE_DIRECTORY", folders);
-        let server = Process::start(command);
-        assert!(server.out.next_line().starts_with("listening on"));
-        server.stop().assert_exit(0);
+        let folders = ["service", "second"].map(|name| dir.path(name));
+        command.env("CACHE_DIRECTORY", std::env::join_paths(folders).unwrap());
+        Process::listening(command).stop().assert_exit(0);
         assert!(index(folder), "{folder}");
         let _ = fs::remove_dir_all(dir.path("service"));
     }

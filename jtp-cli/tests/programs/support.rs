@@ -5,6 +5,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -58,6 +61,14 @@ impl TestDir {
     pub(crate) fn add(&self, name: &str, bytes: &[u8]) {
         fs::write(self.path("new.tmp"), bytes).unwrap();
         fs::rename(self.path("new.tmp"), self.path("images").join(name)).unwrap();
+    }
+
+    /// Adds so many images that their list does not fit into a pipe.
+    pub(crate) fn add_many_images(&self) {
+        for number in 0..1000_u32 {
+            let name = format!("{number}-{}.png", "x".repeat(150));
+            self.write(format!("images/{name}"), number.to_be_bytes());
+        }
     }
 
     /// Adds 2,000 sparse images of 1 TB in all: a server's first scan takes far longer than any test, and a single image
@@ -124,6 +135,16 @@ impl TestDir {
         client
     }
 
+    /// The names that a server lists, with `/` between folders, sorted.
+    #[track_caller]
+    pub(crate) fn listed(&self, server: &Process) -> Vec<String> {
+        let output = self.fetch(server, "--list");
+        output.assert_exit(0);
+        let mut names = listed_names(&output);
+        names.sort();
+        names
+    }
+
     /// The files of a folder, including hidden ones, with the IDs of their contents, sorted; none if it is missing.
     pub(crate) fn files(&self, folder: &str) -> Vec<(String, ImageId)> {
         files(&self.path(folder))
@@ -135,6 +156,12 @@ impl TestDir {
             .map(|(name, _)| name)
             .collect()
     }
+}
+
+/// The names in what `--list` prints.
+pub(crate) fn listed_names(output: &Output) -> Vec<String> {
+    let last = |line: &str| line.rsplit("  ").next().unwrap().to_owned();
+    output.out.lines().map(last).collect()
 }
 
 pub(crate) fn files(folder: &Path) -> Vec<(String, ImageId)> {
@@ -175,6 +202,37 @@ pub(crate) fn tree(folder: &Path) -> Tree {
     found
 }
 
+/// What shows whether anything in a folder was touched: everything that can be seen of it, but for access times.
+pub(crate) fn stamps(folder: &Path) -> Vec<String> {
+    let mut seen = Vec::new();
+    let Ok(metadata) = fs::symlink_metadata(folder) else {
+        return seen;
+    };
+    let content = match metadata.is_file() {
+        true => ImageId::of(&fs::read(folder).unwrap()),
+        false => ImageId(0),
+    };
+    let (mode, inode) = (metadata.mode(), metadata.ino());
+    let modified = (metadata.mtime(), metadata.mtime_nsec());
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    let times = format!("{modified:?} {changed:?}");
+    let name = folder.display();
+    seen.push(format!("{name} {mode:o} {inode} {times} {content}"));
+    if metadata.is_dir() {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        seen.extend(paths.iter().flat_map(|path| stamps(path)));
+    }
+    seen
+}
+
+/// What nobody reads any more, as a pipe to `head`.
+pub(crate) fn closed_pipe() -> Stdio {
+    let (closed, _) = UnixStream::pair().unwrap();
+    Stdio::from(OwnedFd::from(closed))
+}
+
 /// Copies a program to be run by this test. Another process writes it: a process that another test starts meanwhile would
 /// inherit a descriptor of this one that is open for writing, and the copy could not be run (ETXTBSY).
 pub(crate) fn copy_program(from: &Path, to: &Path) {
@@ -199,6 +257,16 @@ pub(crate) fn key_in(text: &str) -> &str {
 /// The key that a server logs at its start.
 pub(crate) fn key_of(server: &Process) -> String {
     key_in(&server.err.wait_for("the server's key is ")).to_owned()
+}
+
+/// A connection over which the server sends all images, of which nobody reads more than the first bytes.
+pub(crate) fn stalled_peer(server: &Process) -> TcpStream {
+    let mut peer = TcpStream::connect(&server.address).unwrap();
+    peer.write_all(&[5, 0]).unwrap();
+    let mut header = [0; 4];
+    peer.read_exact(&mut header).unwrap();
+    assert_eq!(&header, b"JTPG");
+    peer
 }
 
 /// A temporary file system of this size on a folder, which is created, until this is dropped. `None` if nothing can be
@@ -262,6 +330,17 @@ impl FakeServer {
             }
         });
         FakeServer { address }
+    }
+
+    /// Answers each request with these bytes.
+    pub(crate) fn answering(bytes: impl Into<Vec<u8>>) -> FakeServer {
+        let bytes = bytes.into();
+        FakeServer::new(move |_, _, stream| drop(stream.write_all(&bytes)))
+    }
+
+    /// Answers no request.
+    pub(crate) fn silent() -> FakeServer {
+        FakeServer::new(|_, _, stream| drop(stream.read(&mut [0])))
     }
 
     /// Creates a server that lists these images (name, ID, size), and answers requests for images with these packets.

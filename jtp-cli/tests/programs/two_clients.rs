@@ -41,9 +41,7 @@ fn client_goes_on_when_the_one_it_waits_for_is_killed() {
     let dir = TestDir::with_images();
     let server = dir.serve("--no-tls");
     dir.make_dir("output");
-    let silent = FakeServer::new(|_, _, stream| {
-        let _ = std::io::Read::read(stream, &mut [0]);
-    });
+    let silent = FakeServer::silent();
     let first = dir.client(&silent.addr(), "--batch --json");
     wait_until("the first client has the lock", || dir.path(LOCK).exists());
     let second = dir.client(&server.address, "--batch --json");

@@ -8,22 +8,14 @@ use jtp_core::ImageId;
 use rustix::process::Signal;
 
 use crate::support::{
-    CLIENT, FakeServer, Folder as _, Process, TestDir, images_response, list_response, noise,
-    packet,
+    FakeServer, Folder as _, TestDir, images_response, list_response, noise, packet,
 };
-
-fn watch(dir: &TestDir, server: &Process, args: &str) -> Process {
-    let args = format!("--watch --addr {} {args}", server.address);
-    let client = Process::start(dir.command(CLIENT, &args));
-    client.err.wait_for("watching");
-    client
-}
 
 #[test]
 fn n1_new_images_are_fetched_until_ctrl_c() {
     let dir = TestDir::with_images();
     let server = dir.serve("--no-tls");
-    let client = watch(&dir, &server, "");
+    let client = dir.watch(&server.address, "");
     assert!(client.out.next_line().starts_with("fetched 3 images"));
     dir.add("new.png", &noise(400, 5));
     assert_eq!(client.out.next_line(), "fetched new.png (400 B)");
@@ -41,7 +33,7 @@ fn n1_new_images_are_fetched_until_ctrl_c() {
 fn n5_no_image_is_missed_across_a_reconnect() {
     let dir = TestDir::with_images();
     let server = dir.serve("");
-    let client = watch(&dir, &server, "--batch --tls -k");
+    let client = dir.watch(&server.address, "--batch --tls -k");
     assert!(client.out.next_line().starts_with("fetched 3 images"));
     let address = server.address.clone();
     server.stop().assert_exit(0);
@@ -57,16 +49,6 @@ fn n5_no_image_is_missed_across_a_reconnect() {
     assert_eq!(client.out.next_line(), "fetched later.png (400 B)");
     client.end(Signal::TERM).assert_exit(130);
     drop(server);
-}
-
-#[test]
-fn watch_ends_after_the_time_limit_of_the_whole_job() {
-    let dir = TestDir::with_images();
-    let server = dir.serve("--no-tls");
-    let output = dir.fetch(&server, "--batch --watch --max-time 700ms");
-    output.assert_exit(3);
-    output.assert_in_err("--max-time");
-    assert_eq!(dir.files("output"), dir.files("images"));
 }
 
 #[test]

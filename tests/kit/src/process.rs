@@ -187,8 +187,13 @@ impl Process {
         process.with_address()
     }
 
-    /// Reads where it listens.
-    fn with_address(mut self) -> Process {
+    /// Reads where a server listens, once it does.
+    ///
+    /// # Panics
+    ///
+    /// If it does not listen.
+    #[must_use]
+    pub fn with_address(mut self) -> Process {
         let line = self.out.find("").unwrap_or_default();
         let Some(address) = line.strip_prefix("listening on ") else {
             panic!("{}: {line:?}: {}", self.command, self.err.rest());

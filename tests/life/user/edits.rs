@@ -1,24 +1,22 @@
 //! Steps that change files in place, or what leads to them.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::User;
+use super::{NoStep, StepResult, User};
 use jtp_kit::Rng;
 
 impl User {
     /// Changes bytes of a file; sometimes its time is then set back, as some programs do.
-    pub(super) fn edit_in_place(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
+    pub(super) fn edit_in_place(&mut self, rng: &mut Rng) -> StepResult {
+        let path = self.file(rng)?;
         let full = self.full(&path);
         let metadata = fs::metadata(&full)?;
         if metadata.len() < 40 {
-            return Ok(None);
+            return Err(NoStep::Impossible);
         }
         let mut file = OpenOptions::new().write(true).open(&full)?;
         let middle = metadata.len() / 2;
@@ -35,14 +33,12 @@ impl User {
         } else {
             ""
         };
-        Ok(Some(format!("edits {} in place{time}", path.display())))
+        Ok(format!("edits {path:?} in place{time}"))
     }
 
     /// Like Vim (a backup, then a new file), GIMP (a hidden file, then a rename) and ExifTool (which keeps the original).
-    pub(super) fn edit_by_replacing(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
+    pub(super) fn edit_by_replacing(&mut self, rng: &mut Rng) -> StepResult {
+        let path = self.file(rng)?;
         let full = self.full(&path);
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let mut bytes = fs::read(&full)?;
@@ -59,9 +55,9 @@ impl User {
             "GIMP" => {
                 let hidden = full.with_file_name(format!(".{name}.XYZ"));
                 let written = fs::write(&hidden, &bytes).and_then(|()| fs::rename(&hidden, &full));
-                if written.is_err() {
+                if let Err(error) = written {
                     let _ = fs::remove_file(hidden);
-                    return written.map(|()| None);
+                    return Err(error.into());
                 }
             }
             "ExifTool" => {
@@ -82,50 +78,37 @@ impl User {
             }
         }
         self.know(&path);
-        Ok(Some(format!("edits {} like {editor}", path.display())))
+        Ok(format!("edits {path:?} like {editor}"))
     }
 
-    pub(super) fn hard_link(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(from) = self.file(rng) else {
-            return Ok(None);
-        };
+    pub(super) fn hard_link(&mut self, rng: &mut Rng) -> StepResult {
+        let from = self.file(rng)?;
         let to = self.path(rng);
         self.touch(&from);
         self.touch(&to);
         fs::hard_link(self.full(&from), self.full(&to))?;
-        Ok(Some(format!(
-            "links {} as {}",
-            from.display(),
-            to.display()
-        )))
+        Ok(format!("links {from:?} as {to:?}"))
     }
 
     /// A symbolic link: to a file, out of the folder, or to nothing.
-    pub(super) fn link(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    pub(super) fn link(&mut self, rng: &mut Rng) -> StepResult {
         let target = match (rng.below(4), self.file(rng)) {
             (0, _) => self.outside.clone(),
             (1, _) => PathBuf::from("nothing.png"),
-            (_, Some(path)) => self.full(&path),
-            (_, None) => return Ok(None),
+            (_, path) => self.full(&path?),
         };
         let path = self.path(rng);
         self.touch(&path);
         symlink(&target, self.full(&path))?;
-        Ok(Some(format!(
-            "makes the link {} to {}",
-            path.display(),
-            target.display()
-        )))
+        Ok(format!("makes the link {path:?} to {target:?}"))
     }
 
-    pub(super) fn truncate(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
+    pub(super) fn truncate(&mut self, rng: &mut Rng) -> StepResult {
+        let path = self.file(rng)?;
         let file = OpenOptions::new().write(true).open(self.full(&path))?;
         let length = file.metadata()?.len();
         if length < 60 {
-            return Ok(None);
+            return Err(NoStep::Impossible);
         }
         let to = if rng.percent(20) {
             0
@@ -135,27 +118,20 @@ impl User {
         file.set_len(to)?;
         drop(file);
         self.know(&path);
-        Ok(Some(format!(
-            "truncates {} from {length} to {to} bytes",
-            path.display()
-        )))
+        Ok(format!("truncates {path:?} from {length} to {to} bytes"))
     }
 
-    pub(super) fn append(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
+    pub(super) fn append(&mut self, rng: &mut Rng) -> StepResult {
+        let path = self.file(rng)?;
         let mut file = OpenOptions::new().append(true).open(self.full(&path))?;
         file.write_all(&rng.next().to_be_bytes())?;
         drop(file);
         self.know(&path);
-        Ok(Some(format!("appends to {}", path.display())))
+        Ok(format!("appends to {path:?}"))
     }
 
-    pub(super) fn change_times(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
+    pub(super) fn change_times(&mut self, rng: &mut Rng) -> StepResult {
+        let path = self.file(rng)?;
         let far = Duration::from_secs(1 + rng.next() % 400_000_000);
         let now = SystemTime::now();
         let (time, when) = match rng.percent(50) {
@@ -166,19 +142,14 @@ impl User {
         file.set_times(FileTimes::new().set_accessed(time).set_modified(time))?;
         drop(file);
         self.touch(&path);
-        Ok(Some(format!(
-            "sets the time of {} to the {when}",
-            path.display()
-        )))
+        Ok(format!("sets the time of {path:?} to the {when}"))
     }
 
-    pub(super) fn change_mode(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = self.file(rng) else {
-            return Ok(None);
-        };
+    pub(super) fn change_mode(&mut self, rng: &mut Rng) -> StepResult {
+        let path = self.file(rng)?;
         let mode = *rng.pick(&[0, 0o600, 0o644, 0o444]);
         self.touch(&path);
         fs::set_permissions(self.full(&path), fs::Permissions::from_mode(mode))?;
-        Ok(Some(format!("gives {} the mode {mode:o}", path.display())))
+        Ok(format!("gives {path:?} the mode {mode:o}"))
     }
 }

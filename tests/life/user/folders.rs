@@ -1,10 +1,9 @@
 //! Steps with sub-folders.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
-use super::{NAMES, User};
+use super::{NAMES, NoStep, StepResult, User};
 use crate::life::tree;
 use jtp_kit::Rng;
 
@@ -18,9 +17,9 @@ impl User {
         self.folder(rng).join(name)
     }
 
-    pub(super) fn make_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    pub(super) fn make_folder(&mut self, rng: &mut Rng) -> StepResult {
         if tree::folders(&self.root).len() > 8 {
-            return Ok(None);
+            return Err(NoStep::Impossible);
         }
         let path = self.new_folder(rng);
         self.touch(&path);
@@ -30,64 +29,47 @@ impl User {
             let bytes = self.picture(rng);
             fs::write(self.full(&file), bytes)?;
         }
-        Ok(Some(format!("makes the folder {}", path.display())))
+        Ok(format!("makes the folder {path:?}"))
     }
 
-    pub(super) fn move_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(from) = rng.pick_any(&tree::folders(&self.root)) else {
-            return Ok(None);
-        };
+    pub(super) fn move_folder(&mut self, rng: &mut Rng) -> StepResult {
+        let from = self.sub_folder(rng)?;
         let to = self.new_folder(rng);
         if to.starts_with(&from) {
-            return Ok(None);
+            return Err(NoStep::Impossible);
         }
         self.touch(&from);
         self.touch(&to);
         fs::rename(self.full(&from), self.full(&to))?;
-        Ok(Some(format!(
-            "moves the folder {} to {}",
-            from.display(),
-            to.display()
-        )))
+        Ok(format!("moves the folder {from:?} to {to:?}"))
     }
 
-    pub(super) fn swap_folders(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
+    pub(super) fn swap_folders(&mut self, rng: &mut Rng) -> StepResult {
         let folders = tree::folders(&self.root);
         let (Some(one), Some(other)) = (rng.pick_any(&folders), rng.pick_any(&folders)) else {
-            return Ok(None);
+            return Err(NoStep::Impossible);
         };
         if one.starts_with(&other) || other.starts_with(&one) {
-            return Ok(None);
+            return Err(NoStep::Impossible);
         }
         self.exchange(&[one.clone(), other.clone()])?;
-        Ok(Some(format!(
-            "swaps the folders {} and {}",
-            one.display(),
-            other.display()
-        )))
+        Ok(format!("swaps the folders {one:?} and {other:?}"))
     }
 
-    pub(super) fn delete_folder(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = rng.pick_any(&tree::folders(&self.root)) else {
-            return Ok(None);
-        };
+    pub(super) fn delete_folder(&mut self, rng: &mut Rng) -> StepResult {
+        let path = self.sub_folder(rng)?;
         self.touch(&path);
         fs::remove_dir_all(self.full(&path))?;
-        Ok(Some(format!("deletes the folder {}", path.display())))
+        Ok(format!("deletes the folder {path:?}"))
     }
 
     /// Moves a folder away and back, as a file manager does on "undo".
-    pub(super) fn move_and_undo(&mut self, rng: &mut Rng) -> io::Result<Option<String>> {
-        let Some(path) = rng.pick_any(&tree::folders(&self.root)) else {
-            return Ok(None);
-        };
+    pub(super) fn move_and_undo(&mut self, rng: &mut Rng) -> StepResult {
+        let path = self.sub_folder(rng)?;
         self.touch(&path);
         let away = self.aside.join("away");
         fs::rename(self.full(&path), &away)?;
         fs::rename(away, self.full(&path))?;
-        Ok(Some(format!(
-            "moves the folder {} away and back",
-            path.display()
-        )))
+        Ok(format!("moves the folder {path:?} away and back"))
     }
 }

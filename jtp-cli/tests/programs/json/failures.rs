@@ -1,7 +1,5 @@
 //! The last object after each kind of failure, and the line on stderr.
 
-use std::io::Write;
-
 use serde_json::Value;
 
 use super::{of, parsed};
@@ -14,9 +12,7 @@ fn each_kind_of_failure_ends_with_its_kind_and_exit_code() {
     let limited = dir.serve("--rate-limit 1 --rate-limit-window 1h");
     let at_limit = |args: &str| dir.fetch(&limited, args);
     assert_eq!(at_limit("--list").code, Some(0));
-    let strange = FakeServer::new(|_, _, stream| {
-        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-    });
+    let strange = FakeServer::answering(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     dir.write("file", "");
     let wrong_key = format!("sha256:{}", "0a".repeat(32));
     let address = server.address.as_str();
@@ -34,7 +30,10 @@ fn each_kind_of_failure_ends_with_its_kind_and_exit_code() {
         ),
         (&format!("--addr {address} --max-delete 200%"), 2, "usage"),
     ] {
-        for job in ["", "--batch", "--mirror"] {
+        for job in ["", "--batch", "--mirror", "--dry-run", "--check"] {
+            if code < 4 && ["--dry-run", "--check"].contains(&job) {
+                continue; // They have no limits, and delete nothing.
+            }
             let args = format!("{args} {job} --json --retries 0");
             let output = dir.run(CLIENT, &args);
             let values = parsed(&output, code);

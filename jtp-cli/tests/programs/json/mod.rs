@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use crate::progress::stalling_server;
 use crate::readme::{PageCommand, console_commands, copy_images, page};
-use crate::support::{CLIENT, FakeServer, Folder as _, Output, TestDir, jtpe, noise, packet};
+use crate::support::{
+    CLIENT, FakeServer, Folder as _, Output, TestDir, closed_pipe, jtpe, noise, packet,
+};
 use schema::Schema;
 
 /// Asserts the exit code and that the last object names it, and returns all objects.
@@ -78,9 +80,7 @@ fn names_are_the_servers_and_messages_are_not_escaped_twice() {
     let file = of(&values, "fetched")[0]["name"].as_str().unwrap();
     assert_eq!(dir.names("output"), [file]);
 
-    let fake = FakeServer::new(|_, _, stream| {
-        let _ = std::io::Write::write_all(stream, &jtpe(3, "go\n\u{1b}away"));
-    });
+    let fake = FakeServer::answering(jtpe(3, "go\n\u{1b}away"));
     let output = fake.fetch(&dir, "--json --retries 0");
     let code = output.code.unwrap();
     let values = parsed(&output, code);
@@ -136,32 +136,17 @@ fn replaced_and_renamed_files_are_reported() {
     dir.rename("output/b.jpg", "output/c.bmp");
     let server = dir.serve("--no-tls");
     let check = parsed(&dir.fetch(&server, "--check --json"), 3);
-    let kinds: Vec<_> = of(&check, "difference")
-        .iter()
-        .map(|found| found["kind"].clone())
-        .collect();
-    assert_eq!(kinds.len(), 3, "{check:?}");
+    assert_eq!(of(&check, "difference").len(), 3, "{check:?}");
     assert_eq!(of(&check, "comparison")[0]["equal"], false);
     let plan = parsed(&dir.fetch(&server, "--dry-run --batch --json -q"), 0);
     let values = parsed(&dir.fetch(&server, "--batch --json"), 0);
     // The plan has the same steps.
     let changes = of(&plan, "change");
-    assert_eq!(
-        changes
-            .iter()
-            .filter(|change| change["action"] == "fetch")
-            .count(),
-        of(&values, "fetched").len()
-    );
-    assert_eq!(
-        changes
-            .iter()
-            .filter(|change| change["action"] == "rename")
-            .count(),
-        of(&values, "renamed").len()
-    );
-    let summary = of(&values, "summary")[0];
-    let plan = of(&plan, "plan")[0];
+    for (action, event) in [("fetch", "fetched"), ("rename", "renamed")] {
+        let planned = changes.iter().filter(|change| change["action"] == action);
+        assert_eq!(planned.count(), of(&values, event).len(), "{action}");
+    }
+    let (plan, summary) = (of(&plan, "plan")[0], of(&values, "summary")[0]);
     for (one, other) in [("fetch", "fetched"), ("replace", "replaced")] {
         assert_eq!(plan[one], summary[other], "{plan} {summary}");
     }
@@ -192,31 +177,18 @@ fn failures_are_reported_and_the_last_object_has_the_exit_code() {
 }
 
 #[test]
-fn errors_are_the_last_object_and_the_line_on_stderr() {
-    let dir = TestDir::new();
-    let output = dir.run(CLIENT, "--addr 127.0.0.1:1 --json");
-    let values = parsed(&output, 4);
-    let error = of(&values, "error")[0];
-    assert_eq!(error["kind"], "connect");
-    output.assert_err(&format!("error: {}\n", error["message"].as_str().unwrap()));
-
+fn errors_of_the_command_line_are_the_last_object_and_help_is_text() {
+    let dir = TestDir::with_images();
     for args in ["--json --parallel 99", "--list --json --watch"] {
         let output = dir.run(CLIENT, args);
         let values = parsed(&output, 2);
         let message = of(&values, "error")[0]["message"].as_str().unwrap();
-        assert!(
-            output.err.starts_with(&format!("error: {message}\n")),
-            "{output:?}"
-        );
+        let line = format!("error: {message}\n");
+        assert!(output.err.starts_with(&line), "{output:?}");
     }
     let output = dir.run(CLIENT, "--json --help");
     assert!(output.out.starts_with("Fetch images"), "{output:?}");
-
-    let dir = TestDir::with_images();
     let server = dir.serve("--no-tls");
-    dir.write("file", "");
-    let values = parsed(&dir.fetch(&server, "--json --out file"), 8);
-    assert_eq!(of(&values, "error")[0]["kind"], "disk");
     let args = "--json --get 0123456789abcdef";
     for list in ["--list", ""] {
         let values = parsed(&dir.fetch(&server, &format!("{args} {list}")), 3);
@@ -276,55 +248,31 @@ fn a_server_that_fails_is_reported_and_the_next_one_is_used() {
         let args = format!("127.0.0.1:1 {} --json {job}", server.address);
         let values = parsed(&dir.run(CLIENT, &args), 0);
         let changed = of(&values, "server_changed")[0];
-        assert_eq!(changed["server"], server.address.as_str());
-        assert_eq!(
-            (&changed["failed"], &changed["kind"]),
-            (&json!("127.0.0.1:1"), &json!("connect"))
-        );
+        let expected = json!({"event": "server_changed", "failed": "127.0.0.1:1", "kind": "connect",
+            "server": server.address, "message": changed["message"]});
+        assert_eq!(*changed, expected);
     }
 }
 
 #[test]
-fn a_closed_pipe_ends_watch_and_no_other_job() {
+fn a_closed_pipe_ends_watch_and_a_full_disk_every_job() {
     let dir = TestDir::with_images();
     let server = dir.serve("--no-tls");
-    let run = |args: &str| {
-        let args = format!("--addr {} --json {args}", server.address);
-        let mut child = dir
-            .command(CLIENT, &args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        drop(child.stdout.take());
-        Output::new(child.wait_with_output().unwrap())
+    let run = |args: &str, stdout: Stdio| {
+        let mut command = dir.client_command(&server.address, &format!("--json {args}"));
+        Output::of(command.stdout(stdout))
     };
-    for args in ["--list", "--dry-run", "", "--watch --batch"] {
-        run(args).assert_exit(0).assert_err("");
-    }
-    assert_eq!(dir.files("output"), dir.files("images"));
-    run("--check --exclude a* --out other")
-        .assert_exit(3)
+    run("--watch --batch", closed_pipe())
+        .assert_exit(0)
         .assert_err("");
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_full_disk_on_stdout_is_an_error() {
-    let dir = TestDir::with_images();
-    let server = dir.serve("--no-tls");
-    for args in ["--list", "--dry-run", "", "--watch"] {
-        let args = format!("--addr {} --json {args}", server.address);
-        let mut command = dir.command(CLIENT, &args);
-        command.stdout(File::create("/dev/full").unwrap());
-        let output = Output::of(&mut command);
-        output.assert_exit(8);
-        assert!(
-            output.err.starts_with("error: cannot write to stdout: "),
-            "{output:?}"
-        );
-    }
     assert_eq!(dir.files("output"), dir.files("images"));
+    if cfg!(not(target_os = "linux")) {
+        return; // No /dev/full.
+    }
+    for args in ["--list", "--dry-run", "", "--watch"] {
+        run(args, File::create("/dev/full").unwrap().into())
+            .assert_failure(8, &["cannot write to stdout: "]);
+    }
 }
 
 #[test]
