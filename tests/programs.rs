@@ -65,27 +65,6 @@ fn t2_default_flags_work_with_plain_and_tls() {
 }
 
 #[test]
-fn list_prints_each_image_in_catalog_order() {
-    let workdir = WorkDir::samples();
-    let server = workdir.server("--no-tls --compression-threshold 0");
-    let list = workdir.client(server.addr(), "--list");
-    let lines: Vec<Vec<&str>> = list
-        .assert_exit(0)
-        .out
-        .lines()
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    let samples = images_in(&workdir.images());
-    assert_eq!(lines.len(), samples.len());
-    for (line, image) in lines.iter().zip(&samples) {
-        assert_eq!(line[0], format!("{:016x}", image.id));
-        assert_eq!(line[1], image.bytes.len().to_string());
-        assert_eq!(line.last(), Some(&&*image.name));
-    }
-    assert!(!workdir.output().exists(), "--list fetches nothing");
-}
-
-#[test]
 fn n1_watching_client_fetches_new_images() {
     let workdir = WorkDir::samples();
     let server = workdir.server("");
