@@ -78,7 +78,7 @@ mod transport;
 use std::time::Duration;
 
 /// Far longer than any run takes: only a failing test waits until it elapses.
-pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes a test for each pair of adapters, plain and TLS, of each scenario: a function without arguments that
 /// returns a [`Script`](script::Script).

@@ -44,7 +44,7 @@ impl Gallery {
             }
             jtp_blocking::runtime::block_on(signal.wait());
             let events = new[..reported].iter();
-            let events = events.flat_map(|image| image.event());
+            let events = events.flat_map(TestImage::event);
             connection.send(events.collect::<Vec<u8>>());
         });
         Gallery {

@@ -17,7 +17,7 @@ use crate::support::Result;
 use crate::support::bytes::*;
 
 crate::suite::each_adapter! {
-    r1_each_violation_is_an_error, r1_data_behind_a_response_is_an_error_of_the_next_request,
+    r1_each_violation_is_an_error, r1_data_behind_a_response_is_an_error,
     r1_jtpe_while_a_large_request_is_being_sent_stops_it,
 }
 
@@ -114,15 +114,14 @@ fn r1_each_violation_is_an_error(adapter: Adapter) {
     }
 }
 
-/// The response is complete and valid. The byte behind it is found when the connection is used again, and is not treated
-/// as an answer.
-fn r1_data_behind_a_response_is_an_error_of_the_next_request(adapter: Adapter) {
+/// The response is complete and valid. The byte behind it is not treated as an answer to the next request.
+fn r1_data_behind_a_response_is_an_error(adapter: Adapter) {
     let response = [images_of(b"JTPG", from_ref(&one())), vec![0]].concat();
     let mut client = client(adapter, scripted_server(response));
     let mut received = Vec::new();
-    run(&mut *client, Operation::ListAndGet, &[], &mut received).unwrap();
+    let ended = run(&mut *client, Operation::ListAndGet, &[], &mut received);
     assert_eq!(received, [one().bytes]);
-    assert!(client.list().is_err());
+    assert!(ended.is_err() || client.list().is_err());
 }
 
 /// The server reads the head of an 8 MB BATCH and no more.
