@@ -214,34 +214,23 @@ fn s13_data_read_ahead_of_a_cancel_is_discarded() {
     let files = (0..12).map(|n| (&*names[n], noise(len(n), n as u64)));
     let served = TestServer::folder(crate::support::files::folder_of(files));
     let images = served.images();
-    for read in (0..1_200_000).step_by(100_000) {
+    for read in 0..8 {
         let mut peer = served.peer();
-        let answer = images_of(b"JTPG", &images);
         peer.send([LIST_AND_GET, KEEP]);
-        peer.expect(&answer[..read + 5]);
-        peer.send_and_be_read(CANCEL);
-        // Reads up to a packet boundary and what follows there.
-        let mut end = head(b"JTPG", 12).len();
-        let mut next = 0;
-        for image in &images {
-            let from = end.max(read + 5);
-            end += image.packet().len();
-            if end < read + 5 {
-                next += 1;
-                continue;
-            }
-            if from + image.packet().len() == end || from == end {
-                let first = peer.read(1);
-                if first == b"J" {
-                    peer.expect(b"TPC");
-                    break;
-                }
-                peer.expect(&answer[from + 1..end]);
-            } else {
-                peer.expect(&answer[from..end]);
-            }
-            next += 1;
+        peer.expect(head(b"JTPG", 12));
+        for image in &images[..read] {
+            peer.expect(image.packet());
         }
+        peer.send_and_be_read(CANCEL);
+        // What was on its way.
+        let mut next = read;
+        let mut first = peer.read(1)[0];
+        while first != b'J' {
+            assert_eq!(peer.packet_after(first).id, images[next].id);
+            next += 1;
+            first = peer.read(1)[0];
+        }
+        peer.expect(b"TPC");
         // Touches each file: the image is the same, but an open handle would be detected as changed.
         for image in &images {
             let path = served.path().join(&image.name);
@@ -275,22 +264,6 @@ fn s13_data_read_ahead_of_a_cancel_is_discarded() {
         peer.send(get(KEEP, &ids[next..]));
         peer.expect(data_of(&all[next..]));
     }
-}
-
-#[test]
-fn s3_response_uses_one_snapshot() {
-    let served = TestServer::folder(crate::support::files::generated(6, LEN));
-    let before = served.images();
-    let answer = images_of(b"JTPG", &before);
-    let mut peer = served.peer();
-    peer.send([LIST_AND_GET, KEEP, LIST, KEEP]);
-    peer.expect(&answer[..100]);
-    // Adds an image in the middle of those still to be sent.
-    fs::write(served.path().join("0002a.png"), noise(99, 1)).unwrap();
-    served.wait_for(|catalog| catalog.len() == 7);
-    peer.expect(&answer[100..]);
-    // The next request has its own snapshot, taken when it is processed.
-    peer.expect(list_of(&served.images()));
 }
 
 #[test]

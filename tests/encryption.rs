@@ -1,14 +1,12 @@
-//! TLS: ALPN, versions, certificates, and plain TCP on the same port.
+//! TLS: ALPN, versions, sessions, and plain TCP on the same port.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use jtp_tokio::Error;
 use jtp_tokio::server::PlainPolicy;
-use jtp_tokio::tls::CertificateVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::server::StoresServerSessions;
 
 use crate::support::Result;
 use crate::support::bytes::*;
@@ -46,27 +44,6 @@ fn t1_alpn_jtp_1_or_none_and_tls_1_2_or_1_3() {
             );
         }
     }
-}
-
-#[test]
-fn t2_one_port_serves_plain_and_tls() {
-    let served = secure(PlainPolicy::Loopback);
-    let list = list_of(&served.images());
-    let mut plain = served.peer();
-    let mut encrypted = served.peer().tls(tls().client());
-    for _ in 0..3 {
-        for peer in [&mut plain, &mut encrypted] {
-            peer.send([LIST, KEEP]);
-            peer.expect(&list);
-        }
-    }
-    // Neither plain JTP nor TLS: an unknown request type, and a broken handshake.
-    let mut peer = served.peer();
-    peer.send([0x15, 3, 3, 0, 2, 1, 0]);
-    peer.expect_error(UNSUPPORTED_FEATURE); // S10
-    let mut peer = served.peer();
-    peer.send([0x16, 0xff, 0xff, 0xff, 0xff, 0, 0, 0]);
-    assert!(!peer.read_up_to(100).starts_with(b"JTP"));
 }
 
 #[test]
@@ -123,76 +100,51 @@ fn address_of_this_machine() -> Option<SocketAddr> {
     (!address.ip().is_loopback() && !address.ip().is_unspecified()).then_some(address)
 }
 
-#[test]
-fn t1_certificates_are_verified() -> Result {
-    let served = secure(PlainPolicy::Refuse);
-    served.block_on(in_time(async {
-        let wrong_name = rustls::pki_types::ServerName::try_from("example.org")?;
-        let mut client = served.client().tls(tls().client(), wrong_name).build();
-        let refused = client.list().await;
-        assert!(matches!(refused, Err(Error::Tls { .. })), "{refused:?}");
-        let mut client = served.client().tls(tls().client(), localhost()).build();
-        assert_eq!(client.list().await?.len(), 14);
-        client.close().await;
-        Ok(())
-    }))
-}
-
-/// Counts the certificates that are verified: a resumed session verifies none.
+/// The server's sessions, and how many were resumed.
 #[derive(Debug)]
-struct CountingVerifier {
-    inner: CertificateVerifier,
-    verified: AtomicUsize,
+struct Sessions {
+    inner: Arc<dyn StoresServerSessions>,
+    resumed: AtomicUsize,
 }
 
-impl ServerCertVerifier for CountingVerifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verified.fetch_add(1, Relaxed);
-        self.inner
-            .verify_server_cert(certificate, intermediates, name, ocsp, now)
+impl Sessions {
+    fn counted(&self, session: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        self.resumed
+            .fetch_add(usize::from(session.is_some()), Relaxed);
+        session
+    }
+}
+
+impl StoresServerSessions for Sessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.inner.put(key, value)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls12_signature(message, certificate, signature)
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.counted(self.inner.get(key))
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls13_signature(message, certificate, signature)
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.counted(self.inner.take(key))
     }
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+    fn can_cache(&self) -> bool {
+        self.inner.can_cache()
     }
 }
 
 #[test]
 fn connections_of_one_client_configuration_resume_the_session_of_the_first() -> Result {
-    let served = secure(PlainPolicy::Refuse);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let (config, verifier) = tls().client_with_verifier(version, |inner| CountingVerifier {
-            inner,
-            verified: AtomicUsize::new(0),
+        let mut config = rustls::ServerConfig::clone(&tls().server);
+        let sessions = Arc::new(Sessions {
+            inner: config.session_storage,
+            resumed: AtomicUsize::new(0),
         });
-        let builder = served.client().tls(config, localhost());
+        config.session_storage = sessions.clone();
+        let served = TestServer::folder_with(samples(), |s| s.tls(Arc::new(config)));
+        let builder = served.client();
+        let builder = builder.tls(tls().client_with(&[], version), localhost());
         served.block_on(in_time(async {
             // The first one receives the tickets; two more connect while it is open, as with `--parallel`.
             let mut clients = [(); 3].map(|()| builder.clone().build());
@@ -206,7 +158,7 @@ fn connections_of_one_client_configuration_resume_the_session_of_the_first() -> 
             assert_eq!(builder.clone().build().list().await?.len(), 14);
             Ok::<_, Error>(())
         }))?;
-        assert_eq!(verifier.verified.load(Relaxed), 1, "{version:?}");
+        assert_eq!(sessions.resumed.load(Relaxed), 3, "{version:?}");
     }
     Ok(())
 }

@@ -1,32 +1,11 @@
-//! Exact bytes to and from the server.
+//! LIST and packets of a folder, and the rate limit. Exact bytes of other exchanges are in the behaviour suite.
 
 use jtp_store::DirStore;
 
 use crate::support::bytes::*;
-use crate::support::files::{self, folder_of};
+use crate::support::files;
 use crate::support::serve::TestServer;
 use jtp_kit::bmp;
-
-#[test]
-fn exact_bytes_of_each_response() {
-    let served = TestServer::samples();
-    let images = served.images();
-    let all: Vec<&TestImage> = images.iter().collect();
-    let mut peer = served.peer();
-    peer.send([LIST, KEEP]);
-    peer.expect(list_of(&images)); // S5
-    peer.send([LIST_AND_GET, KEEP]);
-    peer.expect(images_of(b"JTPG", &images));
-    peer.send(batch(KEEP, &[images[0].id, 7, images[0].id]));
-    peer.expect(images_of(b"JTPB", &images[1..])); // S8
-    peer.send(get(KEEP, &[all[9].id, 7, all[2].id, all[9].id]));
-    peer.expect(data_of(&[all[9], all[2], all[9]])); // S7
-    peer.send(get(KEEP, &[]));
-    peer.expect(data_of(&[])); // S7: no NotFound
-    peer.send(get(0, &[8]));
-    peer.expect(data_of(&[])); // S7
-    peer.expect_end(); // S2
-}
 
 #[test]
 fn s6_list_matches_packets_before_and_after_compression() {
@@ -92,25 +71,6 @@ fn s6_list_matches_packets_before_and_after_compression() {
     // In the end each BMP is compressed and nothing else; an empty one is sent uncompressed. // S9
     assert!(compressed.iter().all(|e| e.2.ends_with(".bmp")));
     assert_eq!(compressed.len(), 3 + 4);
-}
-
-#[test]
-fn s4_files_with_equal_bytes_are_one_image() {
-    let png = files::noise(1000, 1);
-    let served = TestServer::folder(folder_of([
-        ("b.png", png.clone()),
-        ("a.png", png.clone()),
-        ("c.png", files::noise(1000, 2)),
-    ]));
-    let images = [
-        TestImage::new("a.png", png),
-        TestImage::new("c.png", files::noise(1000, 2)),
-    ];
-    let mut peer = served.peer();
-    peer.send([LIST, KEEP, LIST_AND_GET, 0]);
-    peer.expect(list_of(&images));
-    peer.expect(images_of(b"JTPG", &images));
-    peer.expect_end();
 }
 
 #[test]

@@ -125,6 +125,7 @@ macro_rules! interface {
                     .drain_timeout(None)
                     .decision_timeout(None)
                     .observer(observer)
+                    .proxy_protocol(|_| true)
                     .on_request(|request: Request| async move { decide(request) });
                 is_sent_between_threads(builder.build())
             }

@@ -9,7 +9,9 @@
 //! - `large`: large images and large requests.
 //! - `programs`: `server` and `client` as processes.
 //! - `tls_stream`: the client's TLS stream, against rustls's own server in memory.
-//! - `proxy_protocol`: connections through a proxy, on each runtime.
+//! - `proxy_protocol`: connections through a proxy.
+//! - `hostile`: hostile peers, failing disks and floods, against the programs.
+//! - `sync`: the sync engine on each runtime, against scripted servers.
 //!
 //! The raw peers encode and decode with `support::bytes`, without the project's codec.
 
@@ -22,10 +24,14 @@ mod closing;
 mod encryption;
 mod exact;
 mod face;
+#[cfg(target_os = "linux")]
+mod hostile;
 mod identity;
 mod large;
 mod programs;
 mod proxy_protocol;
 mod requests;
+#[cfg(target_os = "linux")]
+mod sync;
 mod tls_stream;
 mod watching;

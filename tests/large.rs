@@ -1,7 +1,5 @@
 //! Large requests and large images.
 
-use jtp_core::ImageId;
-use jtp_core::client::HaveSet;
 use jtp_store::DirStore;
 
 use crate::requests::fetch;
@@ -29,48 +27,6 @@ fn million(known: &[u64]) -> Vec<u8> {
         ids[n * 70_000 + 5] = *id;
     }
     batch(KEEP, &ids)
-}
-
-#[test]
-fn s8_million_ids_exact_response() {
-    let served = TestServer::folder_with(crate::support::files::samples(), |s| {
-        s.tls(tls().server.clone())
-    });
-    let expected = served.images();
-    let request = million(&[expected[1].id, expected[4].id]);
-    let mut missing = expected.clone();
-    missing.remove(4);
-    missing.remove(1);
-    for secure in [false, true] {
-        let peer = served.peer();
-        let mut peer = if secure {
-            peer.tls(tls().client())
-        } else {
-            peer
-        };
-        // The server answers only after the last ID, so everything is sent before anything is read.
-        peer.send(&request);
-        peer.expect(images_of(b"JTPB", &missing));
-        // More than a million IDs are refused before the first one.
-        peer.send([vec![BATCH, KEEP], varint(MANY + 1)].concat());
-        peer.expect_error(INVALID_REQUEST);
-    }
-}
-
-#[test]
-fn s8_client_sends_a_million_ids() -> Result {
-    let served = TestServer::samples();
-    let expected = served.images();
-    let have: Vec<ImageId> = (0..u64::from(MANY) - 1)
-        .map(|n| ImageId(n.wrapping_mul(0x9e37_79b9)))
-        .chain([ImageId(expected[0].id)])
-        .collect();
-    served.block_on(in_time(async {
-        let mut client = served.client().build();
-        let images = client.batch(HaveSet::try_from(have)?);
-        assert_eq!(fetch(images, &expected).await?.len(), 13);
-        Ok(())
-    }))
 }
 
 #[cfg(target_os = "linux")]

@@ -2,18 +2,11 @@
 
 use std::fs;
 
-use jtp_core::server::ServerConfig;
 use jtp_tokio::store::MemoryStore;
 
-use crate::support::Result;
 use crate::support::bytes::*;
-use crate::support::files::{noise, samples};
-use crate::support::serve::{TestServer, in_time};
-use crate::support::tls::{localhost, tls};
-
-fn event(image: &TestImage) -> Vec<u8> {
-    [&b"JTPW"[..], &image.entry()].concat()
-}
+use crate::support::files::noise;
+use crate::support::serve::TestServer;
 
 /// Adds a file by a rename, so that it is never seen half-written.
 fn put(served: &TestServer, name: &str, bytes: &[u8]) -> TestImage {
@@ -34,12 +27,12 @@ fn n1_each_added_image_is_notified_once() {
 
     // Added by a rename, and written in place.
     let added = put(&served, "added.png", &noise(5000, 1));
-    peer.expect(event(&added));
+    peer.expect(added.event());
     fs::write(served.path().join("written.gif"), noise(300_000, 2)).unwrap();
-    peer.expect(event(&TestImage::new("written.gif", noise(300_000, 2))));
+    peer.expect(TestImage::new("written.gif", noise(300_000, 2)).event());
 
     // Replaced: a changed file is a new image.
-    peer.expect(event(&put(&served, "added.png", &noise(6000, 3))));
+    peer.expect(put(&served, "added.png", &noise(6000, 3)).event());
 
     // Renamed: no event.
     fs::rename(
@@ -67,11 +60,11 @@ fn n1_each_added_image_is_notified_once() {
     fs::remove_file(served.path().join("tiles.bmp")).unwrap();
     served.wait_for(|c| !c.entries().any(|e| e.name == "tiles.bmp"));
     // Added again: an event.
-    peer.expect(event(&put(&served, "tiles.bmp", &removed)));
+    peer.expect(put(&served, "tiles.bmp", &removed).event());
     // Not an image, or hidden: no event.
     fs::write(served.path().join("notes.txt"), "text").unwrap();
     fs::write(served.path().join(".hidden.png"), noise(10, 4)).unwrap();
-    peer.expect(event(&put(&served, "last.webp", &noise(10, 5))));
+    peer.expect(put(&served, "last.webp", &noise(10, 5)).event());
 
     // N3: after CANCEL the connection takes ordinary requests.
     peer.send([&CANCEL[..], &[LIST, KEEP]].concat());
@@ -94,7 +87,7 @@ fn n1_each_added_image_is_notified_once() {
     for _ in 0..peer.varint() {
         peer.entry();
     }
-    peer.expect(event(&put(&served, "seen.png", &noise(98, 7))));
+    peer.expect(put(&served, "seen.png", &noise(98, 7)).event());
 }
 
 #[test]
@@ -120,29 +113,6 @@ fn n1_many_added_images_are_all_notified() {
     peer.expect_end();
 }
 
-#[test]
-fn client_watches_over_tls_and_fetches_new_images() -> Result {
-    let served = TestServer::folder_with(samples(), |s| s.tls(tls().server.clone()));
-    let client = || served.client().tls(tls().client(), localhost()).build();
-    served.block_on(in_time(async {
-        let (mut watching, mut fetching) = (client(), client());
-        let (listed, mut watch) = watching.list_and_watch().await?;
-        assert_eq!(listed.len(), 14);
-        for n in 0..5 {
-            let name = format!("new-{n}.png");
-            let image = put(&served, &name, &noise(50_000, n));
-            let event = watch.next().await?; // N1
-            assert_eq!((event.id.0, &*event.name), (image.id, &*name));
-            let got = crate::requests::fetch(fetching.get([event.id]), &[image]).await?;
-            assert_eq!(got, [event.id.0]);
-        }
-        assert!(watch.cancel().await?.is_empty()); // N3
-        watching.close().await;
-        fetching.close().await;
-        Ok(())
-    }))
-}
-
 /// Adds images with names of 1000 bytes to the store; returns the events that a watcher must receive.
 fn many_events(served: &TestServer<MemoryStore>, count: u32) -> Vec<u8> {
     let put = |n: u32| {
@@ -150,7 +120,7 @@ fn many_events(served: &TestServer<MemoryStore>, count: u32) -> Vec<u8> {
         // With a first byte that begins no type: the noise of 2936 begins as a BMP does.
         let bytes = [vec![0], noise(99, u64::from(n))].concat();
         served.store.insert(&name, bytes.clone()).unwrap();
-        event(&TestImage::new(&name, bytes))
+        TestImage::new(&name, bytes).event()
     };
     (0..count).flat_map(put).collect()
 }
@@ -166,20 +136,4 @@ fn n2_slow_watcher_receives_all_events() {
     peer.expect(events);
     peer.send(CANCEL);
     peer.expect(b"JTPC");
-}
-
-#[test]
-fn n2_watcher_beyond_the_lag_limit_is_disconnected_without_gaps() {
-    let config = ServerConfig::new().with_max_watch_lag(10);
-    let served = TestServer::store(MemoryStore::new(), |server| server.config(config));
-    let mut peer = served.peer();
-    peer.send([&[LIST, KEEP][..], &WATCH].concat());
-    peer.expect(list_of(&[]));
-    let events = many_events(&served, 3000);
-    let got = peer.read_to_end();
-    assert!(got.len() < events.len(), "the watcher was disconnected");
-    assert!(
-        events.starts_with(&got),
-        "the received events are the first ones"
-    );
 }

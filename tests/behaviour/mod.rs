@@ -38,8 +38,8 @@
 //!   [`ServerAction::OpenGate`](script::ServerAction::OpenGate) (in units of an adapter's read, 256 KiB);
 //! - an image of `LARGE` bytes does not fit into the buffers between the ends: when the client sees its first byte,
 //!   the server is still sending it;
-//! - [`ClientAction::Cancel`](script::ClientAction::Cancel) stops the bytes to the client until the server has read
-//!   the CANCEL;
+//! - [`ClientAction::Cancel`](script::ClientAction::Cancel) stops the bytes to the client until the server's state
+//!   machine has the CANCEL, which the server logs;
 //! - [`Setup::on_request`](script::Setup::on_request) changes the catalog immediately before the snapshot is taken;
 //! - a watch starts with a probe image that is added and removed until the watcher receives its event; the probe is
 //!   not logged;
@@ -62,7 +62,7 @@
 //! servers, against each client (`each_adapter!`).
 
 mod adapters;
-mod close_log;
+mod events;
 mod log;
 mod play;
 mod raw;
@@ -78,7 +78,7 @@ mod transport;
 use std::time::Duration;
 
 /// Far longer than any run takes: only a failing test waits until it elapses.
-pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes a test for each pair of adapters, plain and TLS, of each scenario: a function without arguments that
 /// returns a [`Script`](script::Script).

@@ -20,7 +20,7 @@ use super::traits::{
 pub(crate) struct ClientLog(Arc<Mutex<Vec<String>>>);
 
 impl ClientLog {
-    fn push(&self, line: String) {
+    pub(crate) fn push(&self, line: String) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -5,18 +5,14 @@
 //! bytes, and the server logs must be equal.
 
 use std::cell::RefCell;
-use std::net::TcpStream;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
 use std::thread;
 
-use super::TEST_TIMEOUT;
 use super::adapters::{Adapter, BLOCKING};
-use super::log::{Diff, Log};
+use super::log::Log;
+use super::play::ClientLog;
 use super::reference::{Mode, Simulation};
-use super::run::{Fixture, RunConfig, Transport, describe, seed};
+use super::run::{RunConfig, Transport, compare, describe, in_time, seed};
 use super::script::{Script, ScriptImage, ServerAction, Setup};
 use super::traits::Environment;
 use super::transport::Shape;
@@ -36,8 +32,8 @@ pub(crate) struct RawScript {
 #[derive(Clone)]
 enum RawStep {
     Send(Vec<u8>),
-    /// Sends, and waits until the server has read everything.
-    SendAndAwaitRead(Vec<u8>),
+    /// Sends, and waits until the server's state machine has everything.
+    SendAndAwaitReceived(Vec<u8>),
     Expect(Vec<u8>),
     /// Sends and receives at the same time: both directions are full.
     SendAndExpect(Vec<u8>, Vec<u8>),
@@ -92,8 +88,8 @@ impl RawScript {
         self.step(RawStep::Send(bytes.into()))
     }
 
-    pub(crate) fn send_and_await_read(self, bytes: impl Into<Vec<u8>>) -> RawScript {
-        self.step(RawStep::SendAndAwaitRead(bytes.into()))
+    pub(crate) fn send_and_await_received(self, bytes: impl Into<Vec<u8>>) -> RawScript {
+        self.step(RawStep::SendAndAwaitReceived(bytes.into()))
     }
 
     pub(crate) fn expect(self, bytes: impl Into<Vec<u8>>) -> RawScript {
@@ -130,28 +126,20 @@ impl From<RawScript> for Vec<RawScript> {
 /// The client's end of a connection.
 trait RawPeer {
     fn send(&mut self, bytes: &[u8]);
-    /// Waits until the server has read everything that was sent.
-    fn await_read(&mut self);
     fn half_close(&mut self);
     /// Reads exactly `count` bytes, or fewer at the end of the stream.
     fn read(&mut self, count: usize) -> Vec<u8>;
     fn both(&mut self, send: &[u8], count: usize) -> Vec<u8>;
 }
 
-/// Executes all steps; `at` is the index of the current one.
-fn play(
-    script: &RawScript,
-    end: &mut dyn RawPeer,
-    environment: &dyn Environment,
-    at: &AtomicUsize,
-) {
+/// Executes all steps.
+fn play(script: &RawScript, end: &mut dyn RawPeer, environment: &dyn Environment, log: &ClientLog) {
     for (n, step) in script.steps.iter().enumerate() {
-        at.store(n, Ordering::Relaxed);
+        log.push(format!("step {n}"));
         match step {
             RawStep::Send(bytes) => end.send(bytes),
-            RawStep::SendAndAwaitRead(bytes) => {
-                end.send(bytes);
-                end.await_read();
+            RawStep::SendAndAwaitReceived(bytes) => {
+                environment.await_received(bytes.len(), &mut || end.send(bytes));
             }
             RawStep::Expect(bytes) => expect(n, bytes, &end.read(bytes.len())),
             RawStep::SendAndExpect(send, bytes) => expect(n, bytes, &end.both(send, bytes.len())),
@@ -170,7 +158,6 @@ fn play(
             RawStep::Do(action) => environment.store().change(action),
         }
     }
-    at.store(script.steps.len(), Ordering::Relaxed);
 }
 
 #[track_caller]
@@ -236,8 +223,6 @@ impl RawPeer for ReferencePeer {
         while self.simulation.serve() {}
     }
 
-    fn await_read(&mut self) {}
-
     fn half_close(&mut self) {
         self.simulation.sim.borrow_mut().connections[self.conn]
             .up
@@ -276,24 +261,20 @@ impl RawPeer for ReferencePeer {
 }
 
 /// Talks over memory.
-impl RawPeer for (PipeEnd, &Fixture) {
+impl RawPeer for PipeEnd {
     fn send(&mut self, bytes: &[u8]) {
-        write_all(&self.0, bytes);
-    }
-
-    fn await_read(&mut self) {
-        self.1.memory().await_read();
+        write_all(self, bytes);
     }
 
     fn half_close(&mut self) {
-        self.0.finish();
+        self.finish();
     }
 
     fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         let mut got = 0;
         while got < count {
-            match self.0.read_now(&mut bytes[got..]) {
+            match self.read_now(&mut bytes[got..]) {
                 0 => break,
                 n => got += n,
             }
@@ -303,7 +284,7 @@ impl RawPeer for (PipeEnd, &Fixture) {
     }
 
     fn both(&mut self, send: &[u8], count: usize) -> Vec<u8> {
-        let writer = self.0.clone();
+        let writer = self.clone();
         thread::scope(|scope| {
             scope.spawn(move || write_all(&writer, send));
             self.read(count)
@@ -319,25 +300,21 @@ fn write_all(end: &PipeEnd, mut bytes: &[u8]) {
 }
 
 /// Talks over a socket.
-impl RawPeer for (Peer, TcpStream) {
+impl RawPeer for Peer {
     fn send(&mut self, bytes: &[u8]) {
-        self.0.send(bytes);
-    }
-
-    fn await_read(&mut self) {
-        crate::support::peer::await_read(&self.1);
+        Peer::send(self, bytes);
     }
 
     fn half_close(&mut self) {
-        self.0.finish();
+        self.finish();
     }
 
     fn read(&mut self, count: usize) -> Vec<u8> {
-        self.0.read_up_to(count)
+        self.read_up_to(count)
     }
 
     fn both(&mut self, send: &[u8], count: usize) -> Vec<u8> {
-        self.0.send_and_read(send, count)
+        self.send_and_read(send, count)
     }
 }
 
@@ -349,7 +326,8 @@ fn reference(script: &RawScript) -> Log {
         conn,
         got: RefCell::default(),
     };
-    play(script, &mut end, &*simulation, &AtomicUsize::new(0));
+    let client_log = ClientLog::default();
+    play(script, &mut end, &*simulation, &client_log);
     {
         let mut sim = simulation.sim.borrow_mut();
         let conn = &mut sim.connections[conn];
@@ -358,7 +336,7 @@ fn reference(script: &RawScript) -> Log {
     }
     simulation.run_to_end();
     Log {
-        client: Vec::new(),
+        client: client_log.lines(),
         server: simulation.stub.log(),
     }
 }
@@ -375,96 +353,40 @@ pub(crate) fn check(name: &str, scripts: impl Into<Vec<RawScript>>, server: Adap
     }
 }
 
-fn check_one(name: &str, script: &RawScript, server: Adapter, tls: bool) {
+fn check_one(name: &str, script: &RawScript, server: Adapter, secure: bool) {
     let expected = reference(script);
-    for line in &script.script.expected_log {
-        assert!(expected.has(line), "{name}: no {line:?} in {expected:#?}");
-    }
+    script.script.check_expected(name, &expected);
     let seed = seed(name, server.name, "");
     let run = |transport, shape| RunConfig {
-        server,
-        client: BLOCKING, // Not used.
-        transport,
         shape,
-        drop_pending: false,
+        ..RunConfig::whole(server, BLOCKING, transport) // The client is not used.
     };
+    let setup = &script.script.setup;
     let mut runs = Vec::new();
-    if tls {
-        if !script.plain_only {
-            runs.push(run(Transport::Tls, Shape::Whole));
-        }
-    } else {
+    if !secure {
         runs.push(run(Transport::Tcp, Shape::Whole));
         runs.push(run(Transport::Memory, Shape::Whole));
-        if !script.script.setup.unshaped {
+        if !setup.unshaped {
             let shapes = [Shape::Pieces(seed), Shape::Stalls(seed)];
             runs.extend(shapes.map(|shape| run(Transport::Memory, shape)));
-            let bytes: usize = script
-                .script
-                .setup
-                .images
-                .iter()
-                .map(|p| p.bytes.len())
-                .sum();
-            if bytes < 5_000 {
+            if setup.images.iter().map(|p| p.bytes.len()).sum::<usize>() < 5_000 {
                 runs.push(run(Transport::Memory, Shape::Bytes));
             }
         }
+    } else if !script.plain_only {
+        runs.push(run(Transport::Tls, Shape::Whole));
     }
     for run in runs {
-        let log = perform(name, script, run);
-        if log != expected {
-            let diff = Diff {
-                reference: &expected,
-                adapters: &log,
+        let (what, played) = (describe(name, run), script.clone());
+        let log = in_time(&what, &script.script, run, move |fixture, log| {
+            let mut peer: Box<dyn RawPeer> = match run.transport {
+                Transport::Memory => Box::new(fixture.stream()),
+                Transport::Tcp => Box::new(Peer::on(fixture.connect())),
+                Transport::Tls => Box::new(Peer::on(fixture.connect()).tls(tls().client())),
             };
-            panic!("{}\n{diff}", describe(name, run));
-        }
-    }
-}
-
-fn perform(name: &str, script: &RawScript, run: RunConfig) -> Log {
-    let (done, finished) = channel();
-    let script = script.clone();
-    let step = Arc::new(AtomicUsize::new(0));
-    let shared_step = Arc::clone(&step);
-    let thread = thread::spawn(move || {
-        let fixture = Fixture::new(&script.script, run);
-        if script
-            .steps
-            .iter()
-            .any(|s| matches!(s, RawStep::Do(ServerAction::Shutdown)))
-        {
-            fixture.connect_idle_client();
-        }
-        if run.transport == Transport::Memory {
-            let end = fixture.stream();
-            play(&script, &mut (end, &fixture), &fixture, &shared_step);
-        } else {
-            let stream = fixture.connect();
-            let mut peer = Peer::on(stream.try_clone().unwrap());
-            if run.transport == Transport::Tls {
-                peer = peer.tls(tls().client());
-            }
-            play(&script, &mut (peer, stream), &fixture, &shared_step);
-        }
-        done.send(fixture.end()).unwrap();
-    });
-    match finished.recv_timeout(TEST_TIMEOUT) {
-        Ok(server) => Log {
-            client: Vec::new(),
-            server,
-        },
-        Err(why) => {
-            let why = match thread.is_finished().then(|| thread.join()) {
-                Some(Err(panic)) => match panic.downcast::<String>() {
-                    Ok(message) => *message,
-                    Err(_) => "it panicked".into(),
-                },
-                _ => format!("{why} at step {}", step.load(Ordering::Relaxed)),
-            };
-            panic!("{}\n{why}", describe(name, run));
-        }
+            play(&played, &mut *peer, fixture, log);
+        });
+        compare(&what, &expected, &log);
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::TEST_TIMEOUT;
 use super::adapters::pending;
 use super::adapters::{Adapter, ServeArgs, ServerUnderTest};
-use super::close_log;
+use super::events;
 use super::log::{Diff, Log};
 use super::play::{ClientLog, play};
 use super::reference::{self, Mode};
@@ -46,6 +46,19 @@ pub(crate) struct RunConfig {
     pub(crate) drop_pending: bool,
 }
 
+impl RunConfig {
+    /// A run with whole reads and writes.
+    pub(crate) fn whole(server: Adapter, client: Adapter, transport: Transport) -> RunConfig {
+        RunConfig {
+            server,
+            client,
+            transport,
+            shape: Shape::Whole,
+            drop_pending: false,
+        }
+    }
+}
+
 /// Tests one scenario on one pair.
 pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapter, tls: bool) {
     let network = reference::cached_run(name, script, Mode::Network);
@@ -54,11 +67,9 @@ pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapte
     let mut runs = Vec::new();
     let mut run = |transport, shape, drop_pending| {
         runs.push(RunConfig {
-            server,
-            client,
-            transport,
             shape,
             drop_pending,
+            ..RunConfig::whole(server, client, transport)
         });
     };
     let shapes = |max: u64| {
@@ -96,19 +107,19 @@ pub(crate) fn check(name: &str, script: &Script, server: Adapter, client: Adapte
             Transport::Memory => reference::cached_run(name, script, Mode::Stream),
             _ => Arc::clone(&network),
         };
-        let expected = &result.log;
-        for line in &script.expected_log {
-            assert!(expected.has(line), "{name}: no {line:?} in {expected:#?}");
-        }
+        script.check_expected(name, &result.log);
         let log = perform(name, script, run);
-        if log != *expected {
-            let diff = Diff {
-                reference: expected,
-                adapters: &log,
-            };
-            panic!("{}\n{diff}", describe(name, run));
-        }
+        compare(&describe(name, run), &result.log, &log);
     }
+}
+
+/// Fails unless both logs are equal.
+pub(crate) fn compare(what: &str, reference: &Log, adapters: &Log) {
+    let diff = Diff {
+        reference,
+        adapters,
+    };
+    assert!(reference == adapters, "{what}\n{diff}");
 }
 
 /// One run over memory in which [`Setup::cut`](super::script::Setup::cut) ends the connection early.
@@ -119,35 +130,19 @@ pub(crate) fn check_cut(
     client: Adapter,
     expected: &Log,
 ) {
-    let run = RunConfig {
-        server,
-        client,
-        transport: Transport::Memory,
-        shape: Shape::Whole,
-        drop_pending: false,
-    };
+    let run = RunConfig::whole(server, client, Transport::Memory);
     let log = perform(name, script, run).without_eof_race();
-    let expected = &expected.clone().without_eof_race();
-    if log != *expected {
-        let diff = Diff {
-            reference: expected,
-            adapters: &log,
-        };
-        let cut = script.setup.cut;
-        panic!("{}, {cut:?}\n{diff}", describe(name, run));
-    }
+    let what = format!("{}, {:?}", describe(name, run), script.setup.cut);
+    compare(&what, &expected.clone().without_eof_race(), &log);
 }
 
 /// The log of a TLS run whose records are cut off.
 pub(crate) fn run_cut_tls(name: &str, script: &Script, server: Adapter, client: Adapter) -> Log {
-    let run = RunConfig {
-        server,
-        client,
-        transport: Transport::Tls,
-        shape: Shape::Whole,
-        drop_pending: false,
-    };
-    perform(name, script, run)
+    perform(
+        name,
+        script,
+        RunConfig::whole(server, client, Transport::Tls),
+    )
 }
 
 /// A run whose client is dropped when it waits for the `at`th time. Returns whether it waited that often.
@@ -158,18 +153,11 @@ pub(crate) fn check_dropped(
     client: Adapter,
     at: usize,
 ) -> bool {
-    let run = RunConfig {
-        server,
-        client,
-        transport: Transport::Memory,
+    let mut run = RunConfig::whole(server, client, Transport::Memory);
+    if !script.setup.unshaped {
         // Stalls make the client wait often.
-        shape: if script.setup.unshaped {
-            Shape::Whole
-        } else {
-            Shape::Stalls(seed(name, server.name, client.name))
-        },
-        drop_pending: false,
-    };
+        run.shape = Shape::Stalls(seed(name, server.name, client.name));
+    }
     let label = format!("{}, dropped at {at}", describe(name, run));
     let (script, (done, finished)) = (script.clone(), channel());
     thread::spawn(move || {
@@ -181,7 +169,7 @@ pub(crate) fn check_dropped(
             let mut client = (run.client.over)(&script.setup, end, false);
             play(&script, &mut *client, &fixture, &client_log);
         });
-        let up = memory.passed().0;
+        let up = memory.written();
         let log = Log {
             client: client_log.lines(),
             server: fixture.end(),
@@ -192,10 +180,9 @@ pub(crate) fn check_dropped(
         let full = reference::run(&script, Mode::Stream).log;
         done.send((dropped, log, expected, full)).unwrap();
     });
-    let (dropped, log, expected, full) = match finished.recv_timeout(TEST_TIMEOUT) {
-        Ok(result) => result,
-        Err(error) => panic!("{label}: {error}"),
-    };
+    let finished = finished.recv_timeout(TEST_TIMEOUT);
+    let (dropped, log, expected, full) =
+        finished.unwrap_or_else(|error| panic!("{label}: {error}"));
     let diff = Diff {
         reference: &expected,
         adapters: &log,
@@ -233,8 +220,27 @@ pub(crate) fn describe(name: &str, run: RunConfig) -> String {
     )
 }
 
-/// Runs the script on its own thread, so that a hang is reported.
 fn perform(name: &str, script: &Script, run: RunConfig) -> Log {
+    let played = script.clone();
+    in_time(&describe(name, run), script, run, move |fixture, log| {
+        let mut client = match &fixture.proxy {
+            Some(proxy) => {
+                let tls = run.transport == Transport::Tls;
+                (run.client.client)(&played.setup, proxy.address, tls)
+            }
+            None => (run.client.over)(&played.setup, fixture.stream(), run.drop_pending),
+        };
+        play(&played, &mut *client, fixture, log);
+    })
+}
+
+/// Runs a client on a thread of its own, so that a hang is reported. Returns the logs of both ends.
+pub(crate) fn in_time(
+    what: &str,
+    script: &Script,
+    run: RunConfig,
+    client: impl FnOnce(&Fixture, &ClientLog) + Send + 'static,
+) -> Log {
     let client_log = ClientLog::default();
     let (done, finished) = channel();
     let (script, shared_log) = (script.clone(), client_log.clone());
@@ -242,7 +248,8 @@ fn perform(name: &str, script: &Script, run: RunConfig) -> Log {
     let thread = thread::spawn(move || {
         let fixture = Fixture::new(&script, run);
         let _ = stub_sender.send(Arc::clone(&fixture.stub));
-        done.send(fixture.play(&script, &shared_log)).unwrap();
+        client(&fixture, &shared_log);
+        done.send(fixture.end()).unwrap();
     });
     match finished.recv_timeout(TEST_TIMEOUT) {
         Ok(server) => Log {
@@ -258,7 +265,7 @@ fn perform(name: &str, script: &Script, run: RunConfig) -> Log {
                 client: client_log.lines(),
                 server: stub.map(|stub| stub.log()).unwrap_or_default(),
             };
-            panic!("{}\n{error}, after {seen:#?}", describe(name, run));
+            panic!("{what}\n{error}, after {seen:#?}");
         }
     }
 }
@@ -272,11 +279,9 @@ struct Probe {
 
 /// Everything that a run needs except the client.
 pub(crate) struct Fixture {
-    run: RunConfig,
     store: SimulatedStore,
     pub(crate) stub: Arc<ServerStub>,
     server: RefCell<Option<Box<dyn ServerUnderTest>>>,
-    idle_client: RefCell<Option<Peer>>,
     memory: Arc<MemoryConnection>,
     proxy: Option<Proxy>,
     probe: Arc<Probe>,
@@ -288,6 +293,7 @@ impl Fixture {
     pub(crate) fn new(script: &Script, run: RunConfig) -> Fixture {
         let store = SimulatedStore::new(&script.setup);
         let stub = ServerStub::new(&script.setup, &store);
+        events::record_events(&stub);
         let listener = listener();
         let address = listener.local_addr().unwrap();
         let tls = run.transport == Transport::Tls;
@@ -302,27 +308,20 @@ impl Fixture {
         let proxy = match run.transport {
             Transport::Memory => None,
             _ => {
-                close_log::record_closes(&stub);
                 let (cut, stub) = (script.setup.cut, Arc::clone(&stub));
                 Some(Proxy::start(address, run.shape, cut, stub))
             }
         };
         Fixture {
-            run,
             store,
             stub,
             server: RefCell::new(Some(server)),
-            idle_client: RefCell::new(None),
             memory: MemoryConnection::new(run.shape, script.setup.cut),
             proxy,
             probe: Arc::default(),
             probing: RefCell::new(None),
             address,
         }
-    }
-
-    pub(crate) fn memory(&self) -> &Arc<MemoryConnection> {
-        &self.memory
     }
 
     /// Opens the only in-memory connection and returns the client's end.
@@ -345,27 +344,9 @@ impl Fixture {
 
     /// A direct connection to the server.
     pub(crate) fn connect(&self) -> TcpStream {
-        close_log::record_closes(&self.stub);
         let stream = connect(self.address).unwrap();
         self.stub.record_open(stream.local_addr().unwrap());
         stream
-    }
-
-    fn play(self, script: &Script, client_log: &ClientLog) -> Vec<String> {
-        let setup = &script.setup;
-        let mut client = match &self.proxy {
-            Some(proxy) => {
-                let tls = self.run.transport == Transport::Tls;
-                (self.run.client.client)(setup, proxy.address, tls)
-            }
-            None => (self.run.client.over)(setup, self.stream(), self.run.drop_pending),
-        };
-        if script.shuts_down() {
-            self.connect_idle_client();
-        }
-        play(script, &mut *client, &self, client_log);
-        drop(client);
-        self.end()
     }
 
     /// Waits until all connections are closed, and returns the server's log.
@@ -381,19 +362,6 @@ impl Fixture {
         server.shut_down();
         server.join();
         self.stub.log()
-    }
-
-    /// Connects an idle client. Its connection closes when the shutdown begins.
-    pub(crate) fn connect_idle_client(&self) {
-        let stream = connect(self.address).unwrap();
-        self.stub.ignore(stream.local_addr().unwrap());
-        let mut idle_client = Peer::on(stream);
-        idle_client.send([LIST, KEEP]);
-        idle_client.expect(b"JTPL");
-        for _ in 0..idle_client.varint() {
-            idle_client.entry();
-        }
-        *self.idle_client.borrow_mut() = Some(idle_client);
     }
 
     fn stop_probe(&self) {
@@ -415,23 +383,30 @@ impl Environment for Fixture {
     }
 
     fn shutdown(&self) {
-        // The newest connection is notified last, so that the client's has been closed too.
-        self.connect_idle_client();
+        // The newest connection is notified last: when that of an idle client is closed, the others are notified.
+        let stream = connect(self.address).unwrap();
+        self.stub.ignore(stream.local_addr().unwrap());
+        let mut idle_client = Peer::on(stream);
+        idle_client.send([LIST, KEEP]);
+        idle_client.expect(b"JTPL");
+        for _ in 0..idle_client.varint() {
+            idle_client.entry();
+        }
         self.server.borrow_mut().as_mut().unwrap().shut_down();
-        let mut idle_client = self.idle_client.borrow_mut().take().unwrap();
         idle_client.expect_end();
-        drop(idle_client);
         if let Some(proxy) = &self.proxy {
             proxy.close();
         }
     }
 
     fn hold(&self) {
+        self.stall();
         match &self.proxy {
-            None => self.memory.hold(2),
-            // A TLS record: header, CANCEL, content type, tag.
-            Some(proxy) if self.run.transport == Transport::Tls => proxy.hold(5 + 2 + 1 + 16),
-            Some(proxy) => proxy.hold(2),
+            None => {
+                let memory = Arc::clone(&self.memory);
+                self.stub.when_received(2, move || memory.stall(false));
+            }
+            Some(proxy) => self.stub.when_received(2, proxy.resume()),
         }
     }
 
@@ -444,6 +419,10 @@ impl Environment for Fixture {
 
     fn await_closed(&self) {
         self.stub.await_closed();
+    }
+
+    fn await_received(&self, bytes: usize, send: &mut dyn FnMut()) {
+        self.stub.await_received(bytes, send);
     }
 
     fn wait(&self, time: Duration) {

@@ -10,6 +10,7 @@ use jtp_core::wire::response::ErrorCode;
 
 use jtp_kit::bmp;
 
+use super::log::Log;
 use crate::support::files::noise;
 
 /// An image of a script, identified by name.
@@ -262,23 +263,6 @@ impl Script {
         self
     }
 
-    /// Whether the script shuts the server down.
-    pub(crate) fn shuts_down(&self) -> bool {
-        let is_shutdown = |action: &ServerAction| matches!(action, ServerAction::Shutdown);
-        self.steps.iter().any(|step| match step {
-            Step::Do(action) => is_shutdown(action),
-            Step::Fetch(fetch) => fetch
-                .triggers
-                .iter()
-                .any(|trigger| matches!(&trigger.action, ClientAction::Do(action) if is_shutdown(action))),
-            Step::Watch(watch) => watch
-                .actions
-                .iter()
-                .any(|action| matches!(action, WatchAction::Do(action) if is_shutdown(action))),
-            Step::List | Step::CancelIdle { .. } | Step::Close => false,
-        })
-    }
-
     pub(crate) fn setup(mut self, change: impl FnOnce(&mut Setup)) -> Script {
         change(&mut self.setup);
         self
@@ -298,6 +282,13 @@ impl Script {
     pub(crate) fn expect_log(mut self, line: &'static str) -> Script {
         self.expected_log.push(line);
         self
+    }
+
+    /// Checks that the reference's log has what the scenario is about.
+    pub(crate) fn check_expected(&self, name: &str, log: &Log) {
+        for line in &self.expected_log {
+            assert!(log.has(line), "{name}: no {line:?} in {log:#?}");
+        }
     }
 
     /// Holds the image's body back from this byte on.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use jtp_core::wire::request::{RequestHead, RequestKind};
+use jtp_core::wire::request::RequestHead;
 
 use super::TEST_TIMEOUT;
 use super::script::{Refusal, ServerAction, Setup};
@@ -25,6 +25,10 @@ struct StubState {
     connections: Vec<ConnectionRecord>,
     /// Connections that the script did not open; they are not recorded.
     others: HashSet<SocketAddr>,
+    /// The number of bytes that the server has used of all recorded connections.
+    received: u64,
+    /// What is called when that number is reached.
+    on_received: Option<(u64, Box<dyn FnOnce() + Send>)>,
 }
 
 struct ConnectionRecord {
@@ -81,9 +85,6 @@ impl ServerStub {
         let ids = head.kind.ids();
         let line = format!("request {} ({ids}){keep_alive}", head.kind.name());
         found.lines.push(line);
-        if head.kind == RequestKind::Watch {
-            self.changed.notify_all();
-        }
         let name = head.kind.name();
         let at = state.on_request.iter().position(|(kind, _)| *kind == name);
         let action = at.map(|at| state.on_request.remove(at).1);
@@ -92,6 +93,45 @@ impl ServerStub {
             self.store.change(&action);
         }
         (self.refuse)(head)
+    }
+
+    /// Records that the server has used bytes of the connection.
+    pub(crate) fn record_received(&self, address: SocketAddr, bytes: u64) {
+        let mut state = self.state();
+        let is_recorded = |c: &ConnectionRecord| c.address == address && c.end.is_none();
+        if !state.connections.iter().any(is_recorded) {
+            return;
+        }
+        state.received += bytes;
+        let received = state.received;
+        let call = state.on_received.take_if(|(mark, _)| received >= *mark);
+        drop(state);
+        self.changed.notify_all();
+        if let Some((_, call)) = call {
+            call();
+        }
+    }
+
+    /// Calls a function when the server has used this many more bytes.
+    pub(crate) fn when_received(&self, bytes: u64, call: impl FnOnce() + Send + 'static) {
+        let mut state = self.state();
+        let mark = state.received + bytes;
+        state.on_received = Some((mark, Box::new(call)));
+    }
+
+    /// Calls `send`, and waits until the server has used this many more bytes.
+    pub(crate) fn await_received(&self, bytes: usize, send: impl FnOnce()) {
+        let mark = self.state().received + u64::try_from(bytes).unwrap();
+        send();
+        self.wait_while("use the bytes", |state| state.received < mark);
+    }
+
+    fn wait_while(&self, what: &str, condition: impl Fn(&StubState) -> bool) {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.state(), TEST_TIMEOUT, |state| condition(state));
+        let timeout = waited.unwrap_or_else(PoisonError::into_inner).1;
+        assert!(!timeout.timed_out(), "the server did not {what} in time");
     }
 
     /// Records why the server closed the connection.
@@ -109,16 +149,9 @@ impl ServerStub {
 
     /// Waits until the server has closed every recorded connection.
     pub(crate) fn await_closed(&self) {
-        let mut state = self.state();
-        while state.connections.iter().any(|c| c.end.is_none()) {
-            let waited = self.changed.wait_timeout(state, TEST_TIMEOUT);
-            let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            assert!(
-                !timeout.timed_out(),
-                "the server did not close a connection in time"
-            );
-            state = next;
-        }
+        self.wait_while("close its connections", |state| {
+            state.connections.iter().any(|c| c.end.is_none())
+        });
     }
 
     pub(crate) fn log(&self) -> Vec<String> {

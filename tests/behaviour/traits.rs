@@ -106,6 +106,8 @@ pub(crate) trait Environment {
     fn hold(&self);
     fn stall(&self);
     fn await_closed(&self);
+    /// Calls `send`, and waits until the server has used this number of bytes.
+    fn await_received(&self, bytes: usize, send: &mut dyn FnMut());
     fn wait(&self, time: std::time::Duration);
     /// Adds and removes the probe image repeatedly until [`Environment::probe_received`].
     fn start_probe(&self);

@@ -1,8 +1,9 @@
 //! A cache folder in which another user has put links to the victim's files, and a pipe in place of the index.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+
+use jtp_kit::Folder;
 
 use super::HonestClient;
 use crate::support::bytes::id_of;
@@ -15,19 +16,14 @@ fn prepare(workdir: &WorkDir, folder: &Path, victim: &Path) {
     let images = workdir.images().canonicalize().unwrap();
     let key = [images.as_os_str().as_encoded_bytes(), b"\0"].concat();
     let index = format!("index/{:016x}", id_of(&key));
-    for name in ["index", "forms"] {
-        fs::create_dir_all(folder.join(name)).unwrap();
-    }
-    symlink(victim, folder.join("forms/used1")).unwrap();
-    symlink(victim, folder.join(format!("{index}.part"))).unwrap();
+    folder.make_dir("index");
+    folder.make_dir("forms");
+    folder.link(victim, "forms/used1");
+    folder.link(victim, format!("{index}.part"));
     let mode = rustix::fs::Mode::from_raw_mode(0o666);
     let fifo = rustix::fs::FileType::Fifo;
     let pipe = folder.join(index);
     rustix::fs::mknodat(rustix::fs::CWD, pipe, fifo, mode, 0).unwrap();
-}
-
-fn set_mode(folder: &Path, mode: u32) {
-    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// Runs a server with this cache folder, and returns its warnings about that.
@@ -51,41 +47,30 @@ fn workdir() -> (WorkDir, PathBuf) {
 }
 
 #[test]
-fn links_and_a_pipe_in_a_cache_folder_that_others_can_write_to_harm_nobody() {
-    // The folder itself, or one of its sub-folders.
-    for shared in ["", "index", "forms"] {
+fn links_and_a_pipe_in_a_cache_folder_harm_nobody() {
+    // Others can write to the folder itself, to one of its sub-folders, or to none.
+    for shared in [Some(""), Some("index"), Some("forms"), None] {
         let (workdir, victim) = workdir();
-        let cache = workdir.path().join("shared");
+        let cache = workdir.path().join("cache");
         prepare(&workdir, &cache, &victim);
         for folder in ["", "index", "forms"] {
-            set_mode(&cache.join(folder), 0o700);
+            let mode = if shared == Some(folder) { 0o777 } else { 0o700 };
+            cache.set_mode(folder, mode);
         }
-        set_mode(&cache.join(shared), 0o777);
         let warnings = serve(&workdir, &cache);
         assert_eq!(fs::read(&victim).unwrap(), VICTIM, "{shared:?}");
         assert!(victim.symlink_metadata().unwrap().is_file());
         let says_what_to_do =
             |line: &String| line.contains("other users can write") && line.contains("chmod go-w");
         assert!(warnings.iter().all(says_what_to_do), "{warnings:?}");
-        assert_eq!(
-            warnings.len(),
-            usize::from(shared != "forms"),
-            "{warnings:?}"
-        );
+        let is_noticed = !matches!(shared, Some("forms") | None);
+        assert_eq!(warnings.len(), usize::from(is_noticed), "{warnings:?}");
+        if shared.is_none() {
+            let used = fs::symlink_metadata(cache.join("forms/used1")).unwrap();
+            assert!(
+                used.is_file() && used.len() == 16,
+                "a file replaces the link"
+            );
+        }
     }
-}
-
-#[test]
-fn links_and_a_pipe_in_a_private_cache_folder_are_replaced_by_files() {
-    let (workdir, victim) = workdir();
-    let cache = workdir.path().join("private");
-    prepare(&workdir, &cache, &victim);
-    for folder in ["", "index", "forms"] {
-        set_mode(&cache.join(folder), 0o700);
-    }
-    let warnings = serve(&workdir, &cache);
-    assert!(warnings.is_empty(), "{warnings:?}");
-    assert_eq!(fs::read(&victim).unwrap(), VICTIM);
-    let used = fs::symlink_metadata(cache.join("forms/used1")).unwrap();
-    assert!(used.is_file() && used.len() == 16);
 }

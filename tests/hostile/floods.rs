@@ -2,13 +2,12 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
-use std::time::Duration;
 
-use super::{HonestClient, connect_from, measuring_time, report, report_line, scale, sockets};
+use super::{Attacked, connect_from, report_line, scale, sockets};
 use crate::support::bytes::*;
 use crate::support::files::images_in;
 use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, peak_memory, wait_until};
+use crate::support::process::{WorkDir, wait_until};
 
 /// The number of these connections that the server has closed. No request was sent, so no bytes may arrive.
 fn closed(flood: &mut [TcpStream]) -> usize {
@@ -28,100 +27,49 @@ fn closed(flood: &mut [TcpStream]) -> usize {
 
 #[test]
 fn connections_over_the_limit_are_closed_at_accept() {
-    let workdir = WorkDir::samples();
     let (limit, held, attempts) = (scale(60, 600), scale(40, 400), scale(400, 5_000));
-    let limit_arg = limit.to_string();
-    let args = [
-        "--no-tls",
-        "--compression-threshold",
-        "0",
-        "--max-connections",
-        &limit_arg,
-        "--max-connections-per-ip",
-        "0",
-    ];
-    let server = workdir.server(&args);
-    let quiet = sockets(server.id());
-    let honest = HonestClient::of(&server, &workdir);
-    let samples = images_in(&workdir.images());
-    let baseline = honest.fetch_for(measuring_time());
-    let before = peak_memory(server.id()).unwrap();
-    let mut open: Vec<Peer> = (0..held).map(|_| Peer::connect(server.addr())).collect();
-    let list_on = |open: &mut [Peer]| {
-        for peer in open {
-            peer.send([LIST, 1]);
-            peer.expect(list_of(&samples));
+    // In total, and of one address, which another one does not notice.
+    for (option, other) in [
+        ("--max-connections-per-ip 0 --max-connections", None),
+        ("--max-connections-per-ip", Some(2)),
+    ] {
+        let workdir = WorkDir::samples();
+        let server = workdir.server(&format!(
+            "--no-tls --compression-threshold 0 {option} {limit}"
+        ));
+        let quiet = sockets(server.id());
+        let attacked = Attacked::new(&server, &workdir);
+        let list = list_of(&images_in(&workdir.images()));
+        let mut open: Vec<Peer> = (0..held)
+            .map(|_| Peer::on(connect_from(1, server.addr())))
+            .collect();
+        let list_on = |open: &mut [Peer]| {
+            for peer in open {
+                peer.send([LIST, 1]);
+                peer.expect(&list);
+            }
+        };
+        list_on(&mut open);
+        let mut flood: Vec<TcpStream> = (0..attempts)
+            .map(|_| connect_from(1, server.addr()))
+            .collect();
+        wait_until("connections over the limit are closed", || {
+            closed(&mut flood) == attempts - (limit - held)
+        });
+        assert!(sockets(server.id()) <= quiet + limit);
+        report_line!(
+            "{attempts} connections beside {held} of {limit}, {option}: the others were closed"
+        );
+        list_on(&mut open);
+        if let Some(other) = other {
+            list_on(&mut [Peer::on(connect_from(other, server.addr()))]);
         }
-    };
-    list_on(&mut open);
-    let mut flood = Vec::new();
-    for n in 0..attempts {
-        flood.push(connect_from(1, server.addr()));
-        if n % 100 == 0 {
-            list_on(&mut open[..1]);
-        }
+        // Once the flood has ended, new connections are accepted.
+        drop(flood);
+        wait_until("the flood's connections are gone", || {
+            sockets(server.id()) <= quiet + held
+        });
+        list_on(&mut open);
+        attacked.report("after the flood", u64::MAX);
     }
-    wait_until("connections over the limit are closed", || {
-        closed(&mut flood) == attempts - (limit - held)
-    });
-    assert!(sockets(server.id()) <= quiet + limit);
-    report_line!(
-        "{attempts} connections beside {held} of {limit}: {} closed at accept",
-        closed(&mut flood)
-    );
-    list_on(&mut open);
-    // Once the flood has ended, new connections are accepted.
-    drop(flood);
-    wait_until("the flood's connections are gone", || {
-        sockets(server.id()) <= quiet + held
-    });
-    list_on(&mut open);
-    let under_attack = honest.fetch_for(measuring_time());
-    report("after the flood", &server, before, baseline, under_attack);
-}
-
-#[test]
-fn flood_from_one_address_does_not_affect_others() {
-    let workdir = WorkDir::samples();
-    let (limit, attempts) = (20, scale(300, 3_000));
-    let args = [
-        "--no-tls",
-        "--compression-threshold",
-        "0",
-        "--max-connections-per-ip",
-        "20",
-    ];
-    let server = workdir.server(&args);
-    let honest = HonestClient::of(&server, &workdir);
-    let baseline = honest.fetch_for(measuring_time());
-    let before = peak_memory(server.id()).unwrap();
-    let mut flood: Vec<TcpStream> = (0..attempts)
-        .map(|_| connect_from(2, server.addr()))
-        .collect();
-    let under_attack = honest.fetch_for(measuring_time());
-    wait_until("connections over the limit are closed", || {
-        closed(&mut flood) == attempts - limit
-    });
-    report(
-        &format!("{attempts} connections from one address, {limit} allowed"),
-        &server,
-        before,
-        baseline,
-        under_attack,
-    );
-    // The accepted ones are served.
-    let samples = images_in(&workdir.images());
-    let mut served = 0;
-    for stream in flood {
-        stream.set_nonblocking(false).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        let mut peer = Peer::on(stream);
-        if peer.try_send([LIST, 0]).is_ok() && peer.read_up_to_or_gone(4) == b"JTPL" {
-            peer.expect(&list_of(&samples)[4..]);
-            served += 1;
-        }
-    }
-    assert_eq!(served, limit);
 }

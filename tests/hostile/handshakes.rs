@@ -3,14 +3,11 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{connect_from, report_line, scale};
+use super::{connect_from, scale};
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::files::images_in;
@@ -113,76 +110,4 @@ fn t8_handshakes_count_for_the_rate_limit() {
     }
     peer.send([LIST, 1]);
     peer.expect(b"JTPE\x05");
-}
-
-/// The median and the 99th percentile of requests on an open connection.
-fn measure(established: &mut Peer, list: &[u8], time: Duration) -> (Duration, Duration) {
-    let begun = Instant::now();
-    let mut times = Vec::new();
-    while times.len() < 5 || begun.elapsed() < time {
-        let sent = Instant::now();
-        established.send([LIST, 1]);
-        established.expect(list);
-        times.push(sent.elapsed());
-        thread::sleep(Duration::from_millis(1));
-    }
-    times.sort_unstable();
-    (times[times.len() / 2], times[times.len() * 99 / 100])
-}
-
-/// Sends the ClientHello on new connections from 127.0.0.2, `at_once` at a time.
-fn replay(server: &Process, hello: &[u8], at_once: usize) -> usize {
-    let connect = |_| {
-        let mut stream = connect_from(2, server.addr());
-        stream.write_all(hello).unwrap();
-        stream
-    };
-    let burst: Vec<TcpStream> = (0..at_once).map(connect).collect();
-    let answered = burst.iter().filter(|stream| is_answered(stream)).count();
-    assert_eq!(answered, at_once, "each handshake gets its turn");
-    answered
-}
-
-#[test]
-fn t8_replayed_handshakes_of_one_address_are_answered_and_others_are_served() {
-    let workdir = WorkDir::samples();
-    let time = Duration::from_millis(u64::try_from(scale(200, 5_000)).unwrap());
-    // The default, and no limit for comparison.
-    for (what, limit) in [
-        ("default limit", &[][..]),
-        ("no limit", &["--max-handshakes", "0"]),
-    ] {
-        // The server may not have noticed the end of a burst when the next one begins.
-        let args = [
-            "--compression-threshold",
-            "0",
-            "--max-connections-per-ip",
-            "0",
-        ];
-        let server = workdir.server(&[&args[..], limit].concat());
-        let hello = hello(&workdir);
-        let list = list_of(&images_in(&workdir.images()));
-        let mut established = Peer::on(connect_from(3, server.addr())).tls(client_config(&workdir));
-        let (median, high) = measure(&mut established, &list, time);
-        report_line!("a request on an open connection: median {median:?}, 99 % within {high:?}");
-        let (stop, handshakes) = (AtomicBool::new(false), AtomicUsize::new(0));
-        thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
-                        let answered = replay(&server, &hello, scale(32, 200));
-                        handshakes.fetch_add(answered, Ordering::Relaxed);
-                    }
-                });
-            }
-            let begun = Instant::now();
-            let (median, high) = measure(&mut established, &list, time);
-            let rate = handshakes.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
-            list_over_tls(4, &server, &workdir);
-            report_line!(
-                "{what}, {rate:.0} replayed handshakes a second: median {median:?}, 99 % within {high:?}"
-            );
-            stop.store(true, Ordering::Relaxed);
-        });
-    }
 }

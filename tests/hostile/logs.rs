@@ -8,13 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::{
-    HonestClient, Mib, ParsedRequest, client, read_request, report_line, scale, scripted_server,
-};
+use super::{HonestClient, Mib, client, hostile_image, report_line, scale};
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
 use crate::support::process::{Process, WorkDir, peak_memory, wait_until};
+use crate::support::stub::{Request, Stub};
 
 /// The most bytes of a line in the server's log.
 const LONGEST_LINE: usize = 4096 + 64;
@@ -344,17 +343,15 @@ fn a_long_error_message_of_a_server_is_cut() {
     assert!((64_000..=65_535).contains(&message.len()));
     for code in [2, 3, 4, RATE_LIMITED] {
         let message = message.clone();
-        let address = scripted_server(move |mut stream| {
-            while read_request(&mut stream).is_some() {
-                let _ = stream.write_all(&error(code, &message));
-            }
+        let stub = Stub::answering(move |connection, _| {
+            connection.send(error(code, &message));
         });
         for args in [
             &["--retries", "1"][..],
             &["--list", "--retries", "0", "-vv"],
         ] {
             let workdir = WorkDir::of(&[]);
-            let (ended, _) = client(&workdir, address, args);
+            let (ended, _) = client(&workdir, stub.address, args);
             report_line!("{args:?}: {} bytes of messages", ended.err.len());
             assert!(ended.err.len() < 16 * 1024, "{}", ended.err.len());
             assert!(ended.err.contains("more bytes)"), "{}", ended.err);
@@ -369,62 +366,29 @@ fn a_long_error_message_of_a_server_is_cut() {
 #[test]
 fn failing_images_print_twenty_lines_and_a_count() {
     let count = scale(2_000, 100_000);
-    let entries: Vec<u8> = (0..count as u64)
-        .flat_map(|id| entry(0, id, &format!("{id}\n\u{1b}[2J.png"), 5))
+    let images: Vec<TestImage> = (0..count as u64)
+        .map(|id| hostile_image(&format!("{id}\n\u{1b}[2J.png"), id, 0, b"wrong".into()))
         .collect();
-    let list = [head(b"JTPL", count), entries].concat();
-    let unsent = list.clone();
-    let servers = [
-        (
-            "not sent",
-            scripted_server(move |mut stream| {
-                while let Some(request) = read_request(&mut stream) {
-                    let answer = match request {
-                        ParsedRequest::List => &unsent[..],
-                        ParsedRequest::Get(_) => &data_head(0),
-                        _ => &head(b"JTPG", 0),
-                    };
-                    let _ = stream.write_all(answer);
-                }
-            }),
-        ),
-        (
-            "with wrong content",
-            scripted_server(move |mut stream| {
-                while let Some(request) = read_request(&mut stream) {
-                    let wrong = |id: u64| packet(0, id, b"wrong");
-                    let answer = match request {
-                        ParsedRequest::List => list.clone(),
-                        ParsedRequest::Get(ids) => [
-                            data_head(u8::try_from(ids.len()).unwrap()),
-                            ids.into_iter().flat_map(wrong).collect(),
-                        ]
-                        .concat(),
-                        _ => [
-                            head(b"JTPG", count),
-                            (0..count as u64).flat_map(wrong).collect(),
-                        ]
-                        .concat(),
-                    };
-                    if stream.write_all(&answer).is_err() {
-                        return;
-                    }
-                }
-            }),
-        ),
-    ];
-    for (kind, address) in servers {
+    for is_sent in [false, true] {
+        let images = images.clone();
+        let stub = Stub::answering(move |connection, request| {
+            let sent = match is_sent || request == Request::List {
+                true => &images[..],
+                false => &[],
+            };
+            connection.answer(sent, &request);
+        });
         let workdir = WorkDir::of(&[]);
-        let (ended, used) = client(&workdir, address, "--retries 1");
+        let (ended, used) = client(&workdir, stub.address, "--retries 1");
         report_line!(
-            "{count} images {kind}: {} bytes of messages in {:.1} s",
+            "{count} images with wrong content ({is_sent}) or not sent: {} bytes of messages in {:.1} s",
             ended.err.len(),
             used.elapsed.as_secs_f64()
         );
         assert_eq!(ended.code, Some(3), "{}", ended.err);
         let lines = ended.err.lines();
         let failed = lines.filter(|line| line.starts_with("failed: ")).count();
-        assert_eq!(failed, 20, "{kind}: {} bytes", ended.err.len());
+        assert_eq!(failed, 20, "{is_sent}: {} bytes", ended.err.len());
         assert!(ended.err.len() < FLOOD_LOG, "{}", ended.err.len());
         let more = format!("{} more images failed", grouped(count - 20));
         assert!(ended.err.contains(&more), "{more}: {}", ended.err);

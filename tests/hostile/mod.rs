@@ -1,16 +1,23 @@
-//! Shared helpers: the scale, the honest client, hostile servers.
+//! Hostile peers against the real programs, and failing disks. Linux only: the tests read `/proc`.
+//!
+//! `cargo test --test integration hostile::` takes a few seconds and is part of the ordinary test run. At full scale, with
+//! its figures printed, it takes some minutes on two cores:
+//!
+//! ```sh
+//! JTP_HOSTILE=full cargo test --release --test integration hostile:: -- --nocapture --test-threads 1
+//! ```
+//!
+//! Attackers and honest clients share the machine, so the slowdown of the honest ones depends as much on its cores as
+//! on the server. Tests of failing disks and of vanished peers need root or user namespaces; without them they print
+//! that they are skipped.
 
-mod batch;
-mod buffers;
 mod cache;
-mod catalogs;
-mod crash;
 mod disk;
 mod floods;
-mod folders;
 mod handshakes;
 mod images;
 mod logs;
+mod memory;
 mod names;
 mod readers;
 mod slow;
@@ -21,20 +28,17 @@ mod watchers;
 
 use std::fmt;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 
 use crate::support::bytes::*;
 use crate::support::files::images_in;
 use crate::support::peer::Peer;
+pub(crate) use crate::support::peer::connect_from;
 use crate::support::process::{Args, Output, Process, WorkDir, peak_memory};
 
 /// Whether this is a run at full scale.
@@ -139,34 +143,45 @@ impl fmt::Display for FetchTimes {
     }
 }
 
-/// How long an honest client is measured, without and under attack.
-pub(crate) fn measuring_time() -> Duration {
-    Duration::from_millis(if is_full() { 3_000 } else { 200 })
-}
-
-/// Prints the report line of an attack on a server.
-pub(crate) fn report(
-    what: &str,
-    server: &Process,
-    before: u64,
+/// A server that is about to be attacked: what it took before, and how long an honest client took.
+pub(crate) struct Attacked<'a> {
+    server: &'a Process,
+    pub(crate) honest: HonestClient,
     baseline: FetchTimes,
-    under_attack: FetchTimes,
-) {
-    report_line!(
-        "{what}: peak memory {} (before: {}); honest client: {under_attack}; {:.2} times as long as without attack",
-        Mib(peak_memory(server.id()).unwrap()),
-        Mib(before),
-        under_attack.ratio(baseline),
-    );
+    /// The server's peak memory in bytes.
+    pub(crate) before: u64,
 }
 
-/// Connects from the loopback address 127.0.0.`last`.
-pub(crate) fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let from = SocketAddr::from(([127, 0, 0, last], 0));
-    socket.bind(&from.into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    socket.into()
+impl Attacked<'_> {
+    /// How long an honest client is measured, without and under attack.
+    fn measuring_time() -> Duration {
+        Duration::from_millis(if is_full() { 3_000 } else { 200 })
+    }
+
+    pub(crate) fn new<'a>(server: &'a Process, workdir: &WorkDir) -> Attacked<'a> {
+        let honest = HonestClient::of(server, workdir);
+        let baseline = honest.fetch_for(Attacked::measuring_time());
+        Attacked {
+            server,
+            honest,
+            baseline,
+            before: peak_memory(server.id()).unwrap(),
+        }
+    }
+
+    /// Measures the honest client under attack, and prints the report line. The server's peak memory must be below this.
+    #[track_caller]
+    pub(crate) fn report(&self, what: &str, most: u64) {
+        let under_attack = self.honest.fetch_for(Attacked::measuring_time());
+        let peak = peak_memory(self.server.id()).unwrap();
+        report_line!(
+            "{what}: peak memory {} (before: {}); honest client: {under_attack}; {:.2} times as long as without attack",
+            Mib(peak),
+            Mib(self.before),
+            under_attack.ratio(self.baseline),
+        );
+        assert!(peak < most, "{what}: {}", Mib(peak));
+    }
 }
 
 /// The number of sockets that a process has open.
@@ -212,145 +227,12 @@ pub(crate) struct Measured {
     pub(crate) elapsed: Duration,
 }
 
-/// A request as read by a scripted server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ParsedRequest {
-    List,
-    Get(Vec<u64>),
-    /// The IDs that the client has.
-    Batch(Vec<u64>),
-    All,
-    Watch,
-    Other,
-}
-
-/// Reads the next request; `None` at the end of the stream.
-pub(crate) fn read_request(stream: &mut TcpStream) -> Option<ParsedRequest> {
-    let mut head = [0; 2];
-    stream.read_exact(&mut head).ok()?;
-    Some(match head[0] {
-        GET => {
-            let mut count = [0];
-            stream.read_exact(&mut count).ok()?;
-            ParsedRequest::Get(read_ids(stream, count[0].into())?)
-        }
-        BATCH => {
-            let (mut count, mut shift) = (0, 0);
-            loop {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).ok()?;
-                count |= usize::from(byte[0] & 0x7f) << shift;
-                shift += 7;
-                if byte[0] < 0x80 {
-                    break;
-                }
-            }
-            ParsedRequest::Batch(read_ids(stream, count)?)
-        }
-        LIST => ParsedRequest::List,
-        LIST_AND_GET => ParsedRequest::All,
-        4 => ParsedRequest::Watch,
-        _ => ParsedRequest::Other,
-    })
-}
-
-fn read_ids(stream: &mut TcpStream, count: usize) -> Option<Vec<u64>> {
-    let mut ids = vec![0; count * 8];
-    stream.read_exact(&mut ids).ok()?;
-    let id = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
-    Some(ids.chunks(8).map(id).collect())
-}
-
-/// A server that calls `serve` for each connection on its own thread.
-pub(crate) fn scripted_server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let serve = Arc::new(serve);
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let serve = Arc::clone(&serve);
-            thread::spawn(move || serve(stream));
-        }
-    });
-    address
-}
-
-/// An image of a hostile server.
-#[derive(Debug, Clone)]
-pub(crate) struct HostileImage {
-    pub(crate) name: String,
-    pub(crate) id: u64,
-    pub(crate) flags: u8,
-    /// The body as sent.
-    pub(crate) data: Vec<u8>,
-}
-
-impl HostileImage {
-    pub(crate) fn raw(name: &str, bytes: &[u8]) -> HostileImage {
-        HostileImage {
-            name: name.to_owned(),
-            id: id_of(bytes),
-            flags: 0,
-            data: bytes.to_vec(),
-        }
+/// An image as a hostile server lists and sends it.
+pub(crate) fn hostile_image(name: &str, id: u64, flags: u8, data: Vec<u8>) -> TestImage {
+    TestImage {
+        name: name.to_owned(),
+        bytes: data,
+        id,
+        kind: flags,
     }
-
-    pub(crate) fn packed(name: &str, id: u64, data: Vec<u8>) -> HostileImage {
-        HostileImage {
-            name: name.to_owned(),
-            id,
-            flags: ZSTD | 7,
-            data,
-        }
-    }
-}
-
-/// A server that lists these images and sends them as they are.
-pub(crate) fn hostile_server(images: Vec<HostileImage>) -> SocketAddr {
-    let entries: Vec<u8> = images
-        .iter()
-        .flat_map(|image| {
-            entry(
-                image.flags & 0x0f,
-                image.id,
-                &image.name,
-                u32::try_from(image.data.len()).unwrap(),
-            )
-        })
-        .collect();
-    let list = [head(b"JTPL", images.len()), entries].concat();
-    scripted_server(move |mut stream| {
-        while let Some(read_request) = read_request(&mut stream) {
-            let ids: Vec<u64> = match read_request {
-                ParsedRequest::List => {
-                    let _ = stream.write_all(&list);
-                    continue;
-                }
-                ParsedRequest::All => {
-                    let _ = stream.write_all(&head(b"JTPG", images.len()));
-                    images.iter().map(|image| image.id).collect()
-                }
-                ParsedRequest::Batch(have) => {
-                    let ids = images.iter().map(|image| image.id);
-                    let missing: Vec<u64> = ids.filter(|id| !have.contains(id)).collect();
-                    let _ = stream.write_all(&head(b"JTPB", missing.len()));
-                    missing
-                }
-                ParsedRequest::Get(ids) => {
-                    let _ = stream.write_all(&data_head(u8::try_from(ids.len()).unwrap()));
-                    ids
-                }
-                other => panic!("{other:?}"),
-            };
-            for id in ids {
-                let image = images.iter().find(|image| image.id == id).unwrap();
-                if stream
-                    .write_all(&packet(image.flags, id, &image.data))
-                    .is_err()
-                {
-                    return;
-                }
-            }
-        }
-    })
 }

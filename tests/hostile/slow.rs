@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{HonestClient, is_full, measuring_time, report, report_line, runtime, scale, sockets};
+use super::{Attacked, is_full, report_line, runtime, scale, sockets};
 use crate::support::bytes::*;
-use crate::support::process::{WorkDir, peak_memory, wait_until};
+use crate::support::process::{WorkDir, wait_until};
 
 struct Case {
     what: &'static str,
@@ -91,17 +91,9 @@ async fn attack(address: SocketAddr, sends: Vec<u8>, sends_more: bool) -> Durati
 fn t4_n3_slow_senders_are_closed_and_do_not_delay_others() {
     let workdir = WorkDir::samples();
     // At full scale there are more than one address may have.
-    let args = [
-        "--compression-threshold",
-        "0",
-        "--max-connections-per-ip",
-        "0",
-    ];
-    let server = workdir.server(&args);
+    let server = workdir.server("--compression-threshold 0 --max-connections-per-ip 0");
     let quiet = sockets(server.id());
-    let honest = HonestClient::of(&server, &workdir);
-    let baseline = honest.fetch_for(measuring_time());
-    let before = peak_memory(server.id()).unwrap();
+    let attacked = Attacked::new(&server, &workdir);
     let runtime = runtime();
     let count = scale(4, 100);
     let groups: Vec<_> = cases()
@@ -117,14 +109,7 @@ fn t4_n3_slow_senders_are_closed_and_do_not_delay_others() {
     wait_until("all attackers are connected", || {
         sockets(server.id()) >= quiet + all
     });
-    let under_attack = honest.fetch_for(measuring_time());
-    report(
-        &format!("{all} slow senders"),
-        &server,
-        before,
-        baseline,
-        under_attack,
-    );
+    attacked.report(&format!("{all} slow senders"), u64::MAX);
     if is_full() {
         for (case, attackers) in groups {
             let elapsed: Vec<f64> = attackers

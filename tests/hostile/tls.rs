@@ -1,18 +1,11 @@
-//! T1: broken TLS, oversized records, and renegotiation.
+//! T1: broken TLS and oversized records.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use rustls::ConnectionTrafficSecrets;
-use rustls::crypto::aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-
-use super::{HonestClient, Mib, measuring_time, report, report_line, scale, sockets};
+use super::{Attacked, report_line, scale};
 use crate::support::TEST_TIMEOUT;
-use crate::support::process::{Process, WorkDir, peak_memory, wait_until};
+use crate::support::process::{Process, WorkDir};
 
 /// A TLS record with arbitrary content.
 fn record(kind: u8, length: u16, body: &[u8]) -> Vec<u8> {
@@ -47,9 +40,7 @@ fn until_closed(server: &Process, pieces: impl IntoIterator<Item = Vec<u8>>) -> 
 fn t1_broken_and_oversized_records_end_the_connection() {
     let workdir = WorkDir::samples();
     let server = workdir.server("--compression-threshold 0");
-    let honest = HonestClient::of(&server, &workdir);
-    let baseline = honest.fetch_for(measuring_time());
-    let before = peak_memory(server.id()).unwrap();
+    let attacked = Attacked::new(&server, &workdir);
     let count = scale(10, 300);
     let cases: [(&str, Vec<Vec<u8>>); 7] = [
         (
@@ -84,106 +75,5 @@ fn t1_broken_and_oversized_records_end_the_connection() {
         }
         report_line!("{count} x {what}: all closed, at most {answered} bytes of answer");
     }
-    let under_attack = honest.fetch_for(measuring_time());
-    report("afterwards", &server, before, baseline, under_attack);
-    assert!(
-        peak_memory(server.id()).unwrap() < before + (16 << 20),
-        "{}",
-        Mib(peak_memory(server.id()).unwrap())
-    );
-}
-
-/// A TLS 1.2 client session with its keys extracted, to send records that no library sends.
-fn session(server: &Process, workdir: &WorkDir) -> (TcpStream, LessSafeKey, [u8; 4], u64) {
-    let certificate = CertificateDer::from_pem_file(workdir.path().join("cert.pem")).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let provider = rustls::crypto::CryptoProvider {
-        cipher_suites: vec![TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256],
-        ..rustls::crypto::aws_lc_rs::default_provider()
-    };
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS12])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.enable_secret_extraction = true;
-    let name = ServerName::try_from("localhost").unwrap();
-    let mut session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = TcpStream::connect(server.addr()).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    while session.is_handshaking() || session.wants_write() {
-        session.complete_io(&mut stream).unwrap();
-    }
-    let (sequence, secrets) = session.dangerous_extract_secrets().unwrap().tx;
-    let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
-        panic!("unexpected cipher")
-    };
-    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap());
-    (stream, key, iv.as_ref()[..4].try_into().unwrap(), sequence)
-}
-
-/// A TLS 1.2 record encrypted with AES-GCM (RFC 5288).
-fn sealed(key: &LessSafeKey, salt: [u8; 4], sequence: u64, kind: u8, plain: &[u8]) -> Vec<u8> {
-    let explicit = sequence.to_be_bytes();
-    let nonce: [u8; 12] = [&salt[..], &explicit].concat().try_into().unwrap();
-    let length = u16::try_from(plain.len()).unwrap().to_be_bytes();
-    let aad = [&explicit[..], &[kind, 3, 3], &length].concat();
-    let mut sealed = plain.to_vec();
-    let nonce = Nonce::assume_unique_for_key(nonce);
-    key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut sealed)
-        .unwrap();
-    let length = u16::try_from(8 + sealed.len()).unwrap().to_be_bytes();
-    [&[kind, 3, 3][..], &length, &explicit, &sealed].concat()
-}
-
-#[test]
-fn t1_renegotiation_in_tls_1_2_is_refused() {
-    let workdir = WorkDir::samples();
-    let server = workdir.server("--compression-threshold 0");
-    let quiet = sockets(server.id());
-    let honest = HonestClient::of(&server, &workdir);
-    let baseline = honest.fetch_for(measuring_time());
-    let before = peak_memory(server.id()).unwrap();
-    // ClientHello: TLS 1.2, no session, one cipher suite, no compression.
-    let body = [&[3, 3][..], &[9; 32], &[0, 0, 2, 0xc0, 0x2b, 1, 0]].concat();
-    let hello = [&[1, 0, 0, u8::try_from(body.len()).unwrap()][..], &body].concat();
-    let count = scale(5, 200);
-    let mut answers = Vec::new();
-    for _ in 0..count {
-        let (mut stream, key, salt, mut sequence) = session(&server, &workdir);
-        // LIST is answered, so the keys are correct.
-        stream
-            .write_all(&sealed(&key, salt, sequence, 23, &[1, 1]))
-            .unwrap();
-        let mut header = [0; 5];
-        stream.read_exact(&mut header).unwrap();
-        assert_eq!(header[0], 23, "application data");
-        let mut tried = 0;
-        while tried < 1_000 {
-            sequence += 1;
-            tried += 1;
-            if stream
-                .write_all(&sealed(&key, salt, sequence, 22, &hello))
-                .is_err()
-            {
-                break;
-            }
-        }
-        let mut rest = Vec::new();
-        let _ = stream.read_to_end(&mut rest);
-        answers.push(rest.len());
-    }
-    wait_until("all are closed", || sockets(server.id()) <= quiet);
-    let most = answers.iter().max().unwrap();
-    report_line!("{count} connections that request renegotiation repeatedly: all closed");
-    // The catalog and some alerts, but no second ServerHello with a certificate.
-    assert!(*most < 8 * 1024, "{most} bytes of answer");
-    let under_attack = honest.fetch_for(measuring_time());
-    report("afterwards", &server, before, baseline, under_attack);
-    assert!(
-        peak_memory(server.id()).unwrap() < before + (16 << 20),
-        "{}",
-        Mib(peak_memory(server.id()).unwrap())
-    );
+    attacked.report("afterwards", attacked.before + (16 << 20));
 }

@@ -94,6 +94,7 @@ pub(crate) struct TestImage {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
     pub(crate) id: u64,
+    /// The file type; the flags of its packet if a hostile server sends it.
     pub(crate) kind: u8,
 }
 
@@ -118,7 +119,12 @@ impl TestImage {
 
     /// Its entry if sent uncompressed.
     pub(crate) fn entry(&self) -> Vec<u8> {
-        entry(self.kind, self.id, &self.name, len(&self.bytes))
+        entry(self.kind & 0x0f, self.id, &self.name, len(&self.bytes))
+    }
+
+    /// Its event.
+    pub(crate) fn event(&self) -> Vec<u8> {
+        [&b"JTPW"[..], &self.entry()].concat()
     }
 
     /// Its packet if sent uncompressed.

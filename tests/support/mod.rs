@@ -7,6 +7,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod secure;
 pub(crate) mod serve;
+pub(crate) mod stub;
 pub(crate) mod tls;
 
 use std::time::Duration;

@@ -102,6 +102,12 @@ impl Peer {
     #[track_caller]
     pub(crate) fn send_and_be_read(&mut self, bytes: impl AsRef<[u8]>) {
         self.send(bytes);
+        self.await_read();
+    }
+
+    /// Waits until the program at the other end has read what was sent.
+    #[track_caller]
+    pub(crate) fn await_read(&self) {
         await_read(&self.tcp);
     }
 
@@ -253,33 +259,41 @@ impl Peer {
     }
 }
 
+/// Connects from the loopback address 127.0.0.`last`.
+pub(crate) fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let from = SocketAddr::from(([127, 0, 0, last], 0));
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
 /// Waits until the program at the other end has read everything that was sent (on Linux, from `/proc/net/tcp`).
 #[track_caller]
-pub(crate) fn await_read(tcp: &TcpStream) {
-    let hex = |address: SocketAddr| match address.ip() {
-        std::net::IpAddr::V4(ip) => {
-            format!(
-                "{:08X}:{:04X}",
-                u32::from_ne_bytes(ip.octets()),
-                address.port()
-            )
+fn await_read(tcp: &TcpStream) {
+    let hex = |address: SocketAddr| match address {
+        SocketAddr::V4(address) => {
+            let ip = u32::from_ne_bytes(address.ip().octets());
+            format!("{ip:08X}:{:04X}", address.port())
         }
-        std::net::IpAddr::V6(_) => panic!("tests use IPv4"),
+        SocketAddr::V6(_) => panic!("tests use IPv4"),
     };
     let (Ok(there), Ok(here)) = (tcp.peer_addr(), tcp.local_addr()) else {
         return; // The other end is gone.
     };
-    // A line: "  0: LOCAL REMOTE STATE SENT:RECEIVED ...", with the bytes that wait in each direction.
-    let ends = format!("{} {} ", hex(there), hex(here));
+    let (there, here) = (hex(there), hex(here));
     super::process::wait_until("the other end reads", || {
         let Ok(sockets) = std::fs::read_to_string("/proc/net/tcp") else {
             return true;
         };
-        let Some((_, rest)) = sockets.split_once(&ends) else {
-            return true;
+        // A line: "  0: LOCAL REMOTE STATE SENT:RECEIVED ...", with the bytes that wait in each direction.
+        let queues = |local: &str, remote: &str| {
+            let (_, rest) = sockets.split_once(&format!("{local} {remote} "))?;
+            rest.split(' ').nth(1)?.split_once(':')
         };
-        rest.split(' ')
-            .nth(1)
-            .is_none_or(|queues| queues.ends_with(":00000000"))
+        // What was sent has arrived there, and what has arrived there was read.
+        let has_arrived = queues(&here, &there).is_none_or(|(sent, _)| sent == "00000000");
+        let is_read = queues(&there, &here).is_none_or(|(_, received)| received == "00000000");
+        has_arrived && is_read
     });
 }

@@ -25,6 +25,7 @@ use super::peer::Peer;
 pub(crate) struct TestServer<S = DirStore> {
     pub(crate) address: SocketAddr,
     pub(crate) store: Arc<S>,
+    pub(crate) server: Server,
     folder: Option<TempDir>,
     runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
@@ -91,13 +92,15 @@ impl<S: ImageStore> TestServer<S> {
             .build()
             .unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
+        let serving = server.clone();
         let task = runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            server.serve(listener, async { drop(stopped.await) }).await
+            serving.serve(listener, async { drop(stopped.await) }).await
         });
         TestServer {
             address,
             store,
+            server,
             folder: None,
             runtime,
             stop: Some(stop),
@@ -142,9 +145,16 @@ impl<S: ImageStore> TestServer<S> {
     }
 }
 
+impl<S> TestServer<S> {
+    /// Begins the shutdown.
+    pub(crate) fn shut_down(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
 impl<S> Drop for TestServer<S> {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.shut_down();
         if let Some(task) = self.task.take() {
             let ended = self
                 .runtime

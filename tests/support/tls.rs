@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use jtp_tokio::tls::CertificateVerifier;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 
 /// A server's configuration and its certificate.
@@ -55,23 +53,6 @@ impl Tls {
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Arc::new(config)
-    }
-
-    /// A client configuration that trusts the certificate, with a verifier around the usual one.
-    pub(crate) fn client_with_verifier<V: ServerCertVerifier + 'static>(
-        &self,
-        version: &'static rustls::SupportedProtocolVersion,
-        around: impl FnOnce(CertificateVerifier) -> V,
-    ) -> (rustls::ClientConfig, Arc<V>) {
-        let inner = CertificateVerifier::new([self.certificate.clone()], &provider()).unwrap();
-        let verifier = Arc::new(around(inner));
-        let config = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
-            .with_no_client_auth();
-        (config, verifier)
     }
 
     /// The default client configuration.

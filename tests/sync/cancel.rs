@@ -10,11 +10,11 @@ use jtp_sync::Error;
 
 use super::job::{Action, Job, target};
 use super::log::Event;
-use super::stub::{Request, Stub, images, response_of};
 use super::world::World;
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::process::wait_until;
+use crate::support::stub::{Request, Stub, images, response_of};
 
 /// Where the test cancels: the stub has reached this point, and sends nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,30 @@ fn cancel_from_another_thread_ends_the_run_within_a_second_against_a_silent_serv
 }
 
 #[test]
+fn time_limit_ends_the_run_wherever_the_server_falls_silent() {
+    let images = images(20);
+    for point in [
+        Point::Connected,
+        Point::ListBegun,
+        Point::ImageBegun,
+        Point::ImagesComplete,
+    ] {
+        for (world, connections) in World::ALL.into_iter().zip([1, 2, 3, 1]) {
+            let (stub, _) = silent_server(&images, point);
+            let mut job = Job::of(stub.address);
+            job.connections = connections;
+            job.max_time = Some(Duration::from_millis(50));
+            let start = Stopwatch::start();
+            let error = job.run(world).unwrap_err();
+            let elapsed = start.elapsed();
+            assert!(matches!(error, Error::TimeLimit), "{error:?}");
+            assert!(elapsed < Duration::from_secs(2), "{point:?}: {elapsed:?}");
+            job.assert_only(&images);
+        }
+    }
+}
+
+#[test]
 fn cancel_ends_a_watch_within_a_second() {
     let images = images(10);
     for world in World::ALL {
@@ -112,9 +136,7 @@ fn cancel_ends_a_watch_within_a_second() {
         let job = Job::of(stub.address);
         let following = job.follow(world);
         jtp_blocking::runtime::block_on(reached.wait());
-        job.log.wait_for(10, "images placed", |event| {
-            matches!(event, Event::Placed { .. })
-        });
+        job.log.await_placed(10);
         let (error, elapsed) = following.cancel();
         assert!(matches!(error, Error::Cancelled), "{error:?}");
         assert!(elapsed < Duration::from_secs(1), "{world:?}: {elapsed:?}");

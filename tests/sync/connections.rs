@@ -1,8 +1,7 @@
 //! Servers that admit few connections. // R6
 
-use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jtp_core::server::ServerConfig;
@@ -10,12 +9,11 @@ use jtp_tokio::store::MemoryStore;
 
 use super::job::Job;
 use super::log::Event;
-use super::stub::{Request, Stub, images, images_from, insert};
 use super::world::World;
 use crate::support::bytes::*;
-use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, wait_until};
+use crate::support::process::wait_until;
 use crate::support::serve::TestServer;
+use crate::support::stub::{Request, Stub, images, images_from, insert};
 
 fn memory_server(images: &[TestImage], max_per_ip: usize) -> TestServer<MemoryStore> {
     let store = MemoryStore::new();
@@ -124,12 +122,8 @@ fn r6_follow_manages_with_one_connection() {
         let following = job.follow(world);
         let mut all = first;
         for round in 0..4 {
-            job.log.wait_for(all.len(), "images placed", |event| {
-                matches!(event, Event::Placed { .. })
-            });
-            job.log.wait_for(round + 1, "watches", |event| {
-                matches!(event, Event::Watching)
-            });
+            job.log.await_placed(all.len());
+            job.log.await_watches(round + 1);
             job.assert_files(&all);
             let new = images_from(100 * (round + 1), 3);
             insert(&server.store, &new);
@@ -168,7 +162,7 @@ fn r6_follow_uses_a_second_connection_again_after_the_watch_was_lost() {
                             return;
                         }
                         _ => {
-                            connection.send([&b"JTPW"[..], &event.entry()].concat());
+                            connection.send(event.event());
                         }
                     },
                     request => {
@@ -181,42 +175,9 @@ fn r6_follow_uses_a_second_connection_again_after_the_watch_was_lost() {
         let job = Job::of(stub.address).accelerated(10);
         let following = job.follow(world);
         let count = first.len() + 1;
-        let placed = |event: &Event| matches!(event, Event::Placed { .. });
-        job.log.wait_for(count, "images placed", placed);
+        job.log.await_placed(count);
         drop(following);
         assert!(fetched_beside.load(Ordering::SeqCst), "{}", job.log);
-    }
-}
-
-#[test]
-fn r6_follow_manages_while_others_use_up_the_limit_now_and_then() {
-    for world in World::ALL {
-        let mut all = images(10);
-        let server = memory_server(&all, 2);
-        let job = Job::of(server.address).accelerated(10);
-        let following = job.follow(world);
-        job.log
-            .wait_for(1, "watches", |event| matches!(event, Event::Watching));
-        for round in 0..3 {
-            // The watcher and this one are all that is admitted.
-            let other = occupy(server.address);
-            let new = images_from(100 * (round + 1), 2);
-            insert(&server.store, &new);
-            all.extend(new);
-            if round == 1 {
-                drop(other);
-            } else {
-                let count = all.len();
-                let placed = |event: &Event| matches!(event, Event::Placed { .. });
-                job.log
-                    .wait_for(count, "images placed beside another client", placed);
-            }
-        }
-        let count = all.len();
-        let placed = |event: &Event| matches!(event, Event::Placed { .. });
-        job.log.wait_for(count, "images placed", placed);
-        job.assert_files(&all);
-        drop(following);
     }
 }
 
@@ -234,7 +195,7 @@ fn r8_follow_lists_again_over_the_only_connection_after_a_list_over_a_second_one
                 while let Some(request) = connection.request() {
                     connection.answer(&first, &request);
                     if request == Request::Watch {
-                        connection.send([&b"JTPW"[..], &later[0].entry()].concat());
+                        connection.send(later[0].event());
                     }
                 }
             }
@@ -254,30 +215,14 @@ fn r8_follow_lists_again_over_the_only_connection_after_a_list_over_a_second_one
         });
         let job = Job::of(stub.address).accelerated(10);
         let following = job.follow(world);
-        job.log.wait_for(2, "images placed", |event| {
-            matches!(event, Event::Placed { .. })
-        });
-        job.log
-            .wait_for(2, "watches", |event| matches!(event, Event::Watching));
+        job.log.await_placed(2);
+        job.log.await_watches(2);
         job.assert_files(&all);
         drop(following);
     }
 }
 
 /// Another client of this host, admitted.
-fn occupy(address: SocketAddr) -> Option<Peer> {
-    let mut admitted = None;
-    wait_until("another client is admitted", || {
-        let stream = TcpStream::connect(address).unwrap();
-        let mut peer = Peer::on(stream);
-        if peer.try_send([LIST, KEEP]).is_ok() && peer.read_up_to_or_gone(4) == b"JTPL" {
-            admitted = Some(peer);
-        }
-        admitted.is_some()
-    });
-    admitted
-}
-
 /// How a server refuses a connection.
 #[derive(Debug, Clone, Copy)]
 enum Refusal {
@@ -321,43 +266,5 @@ fn r6_images_of_refused_connections_come_over_the_admitted_ones() {
                 assert!(fewer > 0, "{world:?}, {refusal:?}\n{}", job.log);
             }
         }
-    }
-}
-
-#[test]
-fn r6_eight_connections_against_three_admitted_are_a_success() {
-    // The program, as users start it.
-    let images = images(300);
-    let (stub, _) = admits_three(&images, Refusal::Close);
-    let workdir = WorkDir::of(&[]);
-    let output = workdir.client(stub.address, &["-k", "-p", "8"]);
-    output.assert_fetched(300, 0);
-    assert_eq!(workdir.fetched().len(), 300);
-}
-
-#[test]
-fn r6_connections_that_are_refused_at_first_are_no_failure() {
-    // The limit is reached when the run begins; the first connection that is admitted does all.
-    let images = images(50);
-    for world in World::ALL {
-        let served = images.clone();
-        let refused = Mutex::new(2);
-        let stub = Stub::new(move |connection| {
-            {
-                let mut left = refused.lock().unwrap();
-                if *left > 0 {
-                    *left -= 1;
-                    return;
-                }
-            }
-            while let Some(request) = connection.request() {
-                connection.answer(&served, &request);
-            }
-        });
-        let job = Job::of(stub.address).accelerated(10);
-        job.run_ok(world);
-        job.assert_files(&images);
-        assert_eq!(job.log.retries(), 2, "{}", job.log);
-        assert_eq!(stub.requests()[0], Request::List);
     }
 }

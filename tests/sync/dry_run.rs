@@ -11,10 +11,10 @@ use jtp_sync::{Change, Difference, Fetch, Names, Options, Selection, SyncEvent};
 
 use super::job::{Action, Job, target};
 use super::log::Event;
-use super::stub::{Request, Stub, images};
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::files::noise;
+use crate::support::stub::{Request, Stub, images};
 
 /// Everything that can be seen of a folder, but for access times: its own entry, hidden files, links.
 fn tree(folder: &Path) -> Vec<String> {

@@ -9,9 +9,9 @@ use jtp_sync::{Error, Reason};
 
 use super::job::{Job, target};
 use super::log::Event;
-use super::stub::{Request, Stub, images, images_from, response_of};
 use super::world::World;
 use crate::support::bytes::*;
+use crate::support::stub::{Request, Stub, images, images_from, response_of};
 
 /// How a server ends a response early.
 #[derive(Debug, Clone, Copy)]
@@ -140,7 +140,7 @@ fn server_whose_every_list_names_another_image_that_it_does_not_send_is_given_up
 }
 
 /// Sends bytes one by one, as fast as one a second to a client whose clock runs at `rate`.
-fn drip(connection: &mut super::stub::Connection, bytes: &[u8], rate: u32) {
+fn drip(connection: &mut crate::support::stub::Connection, bytes: &[u8], rate: u32) {
     for byte in bytes {
         if !connection.send([*byte]) || connection.has_ended_within(Duration::from_secs(1) / rate) {
             return;
@@ -234,24 +234,6 @@ fn bomb_server(images: &[TestImage], bombs: &[(u64, Vec<u8>)]) -> Stub {
 }
 
 #[test]
-fn r4_compressed_images_over_the_limit_are_refused_and_all_others_come() {
-    let images = images(20);
-    let bombs = bombs(4, 16 << 20);
-    for world in World::ALL {
-        let stub = bomb_server(&images, &bombs);
-        let mut job = Job::of(stub.address);
-        job.max_image_size = Some(1 << 20);
-        let totals = job.run_ok(world);
-        assert_eq!(totals.unfetched.images, 4, "{}", job.log);
-        job.assert_files(&images);
-        for (_, reason, cause) in job.log.refused() {
-            assert_eq!(reason, Reason::CannotFetch);
-            assert!(cause.contains("TooLarge"), "{cause}");
-        }
-    }
-}
-
-#[test]
 fn compressed_images_over_the_limit_in_all_end_the_run() {
     // 1.5 KB each, 2 MiB decoded.
     let bombs = bombs(60, 2 << 20);
@@ -270,68 +252,6 @@ fn compressed_images_over_the_limit_in_all_end_the_run() {
             bombs.iter().any(|bomb| bomb.0 == file.id) || images(5).contains(file)
         };
         assert!(files.iter().all(is_complete), "only complete images");
-    }
-}
-
-/// When a server falls silent.
-#[derive(Debug, Clone, Copy)]
-enum Silence {
-    BeforeTheList,
-    WithinTheList,
-    BeforeAnImage,
-    WithinAnImage,
-}
-
-fn silent_server(images: &[TestImage], silence: Silence) -> Stub {
-    let images = images.to_vec();
-    Stub::new(move |connection| {
-        while let Some(request) = connection.request() {
-            if request == Request::List {
-                match silence {
-                    Silence::BeforeTheList => return connection.await_end(),
-                    Silence::WithinTheList => {
-                        connection.send(&list_of(&images)[..100]);
-                        return connection.await_end();
-                    }
-                    _ => drop(connection.answer(&images, &request)),
-                }
-                continue;
-            }
-            let (head, selected) = response_of(&images, &request);
-            let packets: Vec<u8> = selected.iter().flat_map(|image| image.packet()).collect();
-            let end = match silence {
-                Silence::BeforeAnImage => {
-                    selected[0].packet().len() * usize::from(selected.len() > 3)
-                }
-                _ => packets.len() / 2,
-            };
-            connection.send([&head, &packets[..end]].concat());
-            return connection.await_end();
-        }
-    })
-}
-
-#[test]
-fn time_limit_ends_the_run_wherever_the_server_falls_silent() {
-    let images = images(20);
-    for silence in [
-        Silence::BeforeTheList,
-        Silence::WithinTheList,
-        Silence::BeforeAnImage,
-        Silence::WithinAnImage,
-    ] {
-        for (world, connections) in World::ALL.into_iter().zip([1, 2, 3, 1]) {
-            let stub = silent_server(&images, silence);
-            let mut job = Job::of(stub.address);
-            job.connections = connections;
-            job.max_time = Some(Duration::from_millis(50));
-            let start = Stopwatch::start();
-            let error = job.run(world).unwrap_err();
-            let elapsed = start.elapsed();
-            assert!(matches!(error, Error::TimeLimit), "{error:?}");
-            assert!(elapsed < Duration::from_secs(2), "{silence:?}: {elapsed:?}");
-            job.assert_only(&images);
-        }
     }
 }
 

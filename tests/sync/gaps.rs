@@ -6,9 +6,9 @@ use std::time::Duration;
 use jtp_sync::Reason;
 
 use super::job::{Job, target};
-use super::stub::{Stub, images};
 use super::world::World;
 use crate::support::bytes::*;
+use crate::support::stub::{Stub, images};
 
 /// How a server fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,45 +76,26 @@ fn check(world: World, positions: &[usize], failure: Failure, connections: usize
 }
 
 #[test]
-fn r6_image_at_the_beginning_that_cannot_be_sent_keeps_no_other_from_coming() {
+fn r6_images_that_cannot_be_sent_keep_no_other_from_coming() {
+    let (several, every_second) = (
+        [0, 1, 2, 30, 58, 59],
+        (0..60).step_by(2).collect::<Vec<_>>(),
+    );
     for failure in FAILURES {
         for world in World::ALL {
             check(world, &[0], failure, 1);
         }
         check(World::Tokio, &[0], failure, 3);
-    }
-}
-
-#[test]
-fn r6_image_in_the_middle_that_cannot_be_sent_keeps_no_other_from_coming() {
-    for failure in FAILURES {
         check(World::Tokio, &[30], failure, 1);
         check(World::Blocking, &[30], failure, 3);
-    }
-}
-
-#[test]
-fn r6_image_at_the_end_that_cannot_be_sent_keeps_no_other_from_coming() {
-    for failure in FAILURES {
         check(World::Smol, &[59], failure, 1);
         check(World::Tokio, &[59], failure, 3);
+        check(World::Tokio, &several, failure, 1);
+        check(World::AsyncStd, &several, failure, 3);
     }
-}
-
-#[test]
-fn r6_several_images_that_cannot_be_sent_keep_no_other_from_coming() {
-    for failure in FAILURES {
-        check(World::Tokio, &[0, 1, 2, 30, 58, 59], failure, 1);
-        check(World::AsyncStd, &[0, 1, 2, 30, 58, 59], failure, 3);
-    }
-}
-
-#[test]
-fn r6_every_second_image_that_cannot_be_sent_keeps_no_other_from_coming() {
-    let positions: Vec<usize> = (0..60).step_by(2).collect();
-    check(World::Tokio, &positions, Failure::Close, 1);
-    check(World::Blocking, &positions, Failure::CloseWithin, 2);
-    check(World::Smol, &positions, Failure::ServerError, 1);
+    check(World::Tokio, &every_second, Failure::Close, 1);
+    check(World::Blocking, &every_second, Failure::CloseWithin, 2);
+    check(World::Smol, &every_second, Failure::ServerError, 1);
 }
 
 #[test]

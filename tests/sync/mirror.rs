@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jtp_sync::{MaxDelete, SyncEvent};
 
 use super::job::{Job, target};
-use super::log::Event;
-use super::stub::{Request, Stub, images};
 use super::world::World;
 use crate::support::bytes::TestImage;
 use crate::support::files::noise;
+use crate::support::stub::{Request, Stub, images};
 
 /// Only a LIST showed that the file is an image, and the next LIST does not name it.
 #[test]
@@ -42,8 +41,7 @@ fn r5_disk_image_that_was_listed_before_is_not_deleted() {
     job.mirror = Some(MaxDelete::Percent(100));
     let following = job.follow(World::Tokio);
     // The catalog is compared again after 5 minutes.
-    let watching = |event: &Event| matches!(event, Event::Watching);
-    job.log.wait_for(3, "watches", watching);
+    job.log.await_watches(3);
     drop(following);
     job.assert_files(listed.iter().chain([&disk]));
 }

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jtp_sync::{Reason, SyncEvent};
 
 use super::job::{Job, target};
 use super::log::Event;
-use super::stub::{Connection, Request, Stub, images, images_from, response_of};
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::files::noise;
+use crate::support::stub::{Request, Stub, images};
 
 /// A LIST that announces one entry more than it sends, then the end of the connection or nothing more.
 fn short_list(images: &[TestImage], stays_open: bool) -> Stub {
@@ -94,35 +94,6 @@ fn r8_incomplete_list_replaces_nothing_that_it_does_not_name() {
 }
 
 #[test]
-fn r8_later_one_of_two_images_with_one_name_gets_it_and_that_is_reported() {
-    let (first, second) = (noise(500, 1), noise(600, 2));
-    let first = TestImage::new("a.png", first);
-    let second = TestImage::new("a.png", second);
-    let other = TestImage::new("b.png", noise(100, 3));
-    let aside = TestImage::new(&format!("a-{:016x}.png", first.id), first.bytes.clone());
-    for world in World::ALL {
-        let stub = Stub::of(vec![first.clone(), other.clone(), second.clone()]);
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder);
-        job.run_ok(world);
-        job.assert_files([&second, &aside, &other]);
-        let reported = job.log.count(|event| {
-            let Event::Listed { report, .. } = event else {
-                return false;
-            };
-            let pair = report.examples.iter().map(|(a, b)| (a.0, b.0));
-            report.same_name == 1 && pair.eq([(first.id, second.id)])
-        });
-        assert_eq!(reported, 1, "{}", job.log);
-
-        let again = Job::new(stub.address, &folder);
-        let totals = again.run_ok(world);
-        assert_eq!(totals.planned.images, 0, "R8 b\n{}", again.log);
-        again.assert_files([&second, &aside, &other]);
-    }
-}
-
-#[test]
 fn server_that_does_not_know_batch_or_list_and_get_is_asked_by_id() {
     let images = images(60);
     for (code, had) in [
@@ -152,38 +123,6 @@ fn server_that_does_not_know_batch_or_list_and_get_is_asked_by_id() {
             let bulk = |r: &Request| matches!(r, Request::All | Request::Batch(_));
             assert_eq!(stub.requests().iter().filter(|r| bulk(r)).count(), 1);
         }
-    }
-}
-
-#[test]
-fn images_that_a_complete_response_lacks_are_reported_and_all_others_come() {
-    let images = images(60);
-    let missing = [images[0].id, images[30].id, images[59].id];
-    for connections in [1, 3] {
-        let served = images.clone();
-        let stub = Stub::answering(move |connection, request| {
-            match request {
-                Request::List => connection.answer(&served, &request),
-                _ => {
-                    let sent = served.iter().filter(|image| !missing.contains(&image.id));
-                    connection.answer(&sent.cloned().collect::<Vec<_>>(), &request)
-                }
-            };
-        });
-        let mut job = Job::of(stub.address).accelerated(20);
-        job.connections = connections;
-        let totals = job.run_ok(World::Tokio);
-        assert_eq!(totals.unfetched.images, 3, "{}", job.log);
-        let refused = job.log.refused();
-        let mut ids: Vec<_> = refused.iter().map(|refused| refused.0).collect();
-        let mut expected = missing.to_vec();
-        ids.sort_unstable();
-        expected.sort_unstable();
-        assert_eq!(ids, expected, "{}", job.log);
-        for (_, reason, cause) in refused {
-            assert_eq!((reason, &*cause), (Reason::NotReceived, "not sent"));
-        }
-        job.assert_files(images.iter().filter(|image| !missing.contains(&image.id)));
     }
 }
 
@@ -219,14 +158,6 @@ fn damages_once(images: &[TestImage], damaged: u64) -> Stub {
 }
 
 #[test]
-fn r2_image_that_arrives_intact_at_the_second_attempt_is_placed() {
-    let images = images(10);
-    let stub = damages_once(&images, images[4].id);
-    let job = Job::of(stub.address);
-    job.fetch_all(World::Tokio, &images);
-}
-
-#[test]
 fn r2_image_that_was_broken_once_and_gets_another_name_has_no_failure_as_the_cause() {
     let images = images(10);
     let stub = damages_once(&images, images[4].id);
@@ -240,44 +171,6 @@ fn r2_image_that_was_broken_once_and_gets_another_name_has_no_failure_as_the_cau
 }
 
 /// Answers LIST with `listed` only, and other requests with `extra` images beside them.
-fn serve_with_extra(connection: &mut Connection, listed: &[TestImage], extra: &[TestImage]) {
-    while let Some(request) = connection.request() {
-        match request {
-            Request::List | Request::Watch | Request::Get(_) => {
-                connection.answer(listed, &request);
-            }
-            _ => {
-                let (_, selected) = response_of(listed, &request);
-                let all = extra.iter().chain(selected);
-                let count = all.clone().count();
-                let header = match request {
-                    Request::All => b"JTPG",
-                    _ => b"JTPB",
-                };
-                connection.send(head(header, count));
-                for image in all {
-                    connection.send(image.packet());
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn r8_thousands_of_images_that_no_list_names_are_not_stored() {
-    let listed = images(20);
-    let extra = images_from(100, 5_000);
-    for world in [World::Tokio, World::Blocking] {
-        let (listed_too, extra) = (listed.clone(), extra.clone());
-        let stub = Stub::new(move |connection| serve_with_extra(connection, &listed_too, &extra));
-        let job = Job::of(stub.address).accelerated(10);
-        let totals = job.run_ok(world);
-        assert_eq!(totals.placed.images, 20, "{}", job.log);
-        job.assert_files(&listed);
-        assert_nothing_hidden_is_left(&job);
-    }
-}
-
 #[test]
 fn r8_large_images_that_no_list_names_are_not_stored() {
     // 6 × 64 MiB decoded, some kilobytes on the wire.
@@ -340,66 +233,4 @@ fn assert_nothing_hidden_is_left(job: &Job) {
     assert!(hidden.is_empty(), "{hidden:?}\n{}", job.log);
     let count = std::fs::read_dir(&job.folder).unwrap().count();
     assert!(count < job.files().len() + 5, "{count} files");
-}
-
-#[test]
-fn r8_image_that_only_the_next_list_names_gets_its_name() {
-    let listed = images(20);
-    let late = images_from(100, 3);
-    for world in World::ALL {
-        let (listed_too, late_too) = (listed.clone(), late.clone());
-        let lists = AtomicUsize::new(0);
-        let stub = Stub::new(move |connection| {
-            let all = [&listed_too[..], &late_too].concat();
-            while let Some(request) = connection.request() {
-                let is_first_list =
-                    request == Request::List && lists.fetch_add(1, Ordering::SeqCst) == 0;
-                connection.answer(if is_first_list { &listed_too } else { &all }, &request);
-            }
-        });
-        let job = Job::of(stub.address).accelerated(10);
-        job.run_ok(world);
-        job.assert_files(listed.iter().chain(&late));
-        let fetched = stub.requests();
-        let gets = fetched.iter().filter(|r| matches!(r, Request::Get(_)));
-        assert_eq!(gets.count(), 0, "nothing comes twice: R8 b\n{fetched:?}");
-    }
-}
-
-#[test]
-fn s15_rate_limited_requests_are_made_again() {
-    let images = images(40);
-    for world in World::ALL {
-        let served = images.clone();
-        let stub = Stub::new(move |connection| {
-            // Every other connection is refused.
-            if connection.number % 2 == 0 {
-                connection.request();
-                connection.send(error(RATE_LIMITED, "slow down"));
-                return;
-            }
-            if let Some(request) = connection.request() {
-                connection.answer(&served, &request);
-            }
-        });
-        let job = Job::of(stub.address).accelerated(20);
-        job.fetch_all(world, &images);
-        assert!(job.log.retries() >= 2, "{}", job.log);
-    }
-}
-
-#[test]
-fn r6_server_that_closes_after_each_response_is_asked_again() {
-    let images = images(400);
-    for connections in [1, 4] {
-        let served = images.clone();
-        let stub = Stub::new(move |connection| {
-            if let Some(request) = connection.request() {
-                connection.answer(&served, &request);
-            }
-        });
-        let mut job = Job::of(stub.address);
-        job.connections = connections;
-        job.fetch_all(World::Tokio, &images);
-    }
 }

@@ -9,15 +9,13 @@ use std::time::Duration;
 use jtp_driver::client;
 use jtp_kit::Stopwatch;
 use jtp_sync::{Error, Fetch, Options};
-use jtp_tokio::store::MemoryStore;
 
 use super::job::{Job, target};
 use super::log::Event;
-use super::stub::{Connection, Request, Stub, images, images_from, insert, response_of};
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::process::wait_until;
-use crate::support::serve::TestServer;
+use crate::support::stub::{Connection, Request, Stub, images, response_of};
 
 /// A server that sends this many images, half of the next one, and after that closes each connection at once.
 fn mortal(served: &[TestImage], images: usize) -> Stub {
@@ -323,28 +321,6 @@ fn r8_images_that_the_next_server_lacks_are_gone_and_what_has_arrived_stays() {
 }
 
 #[test]
-fn r8_images_that_only_the_next_server_has_are_fetched_too() {
-    let images = images(40);
-    for world in World::ALL {
-        for connections in [1, 3] {
-            let first = mortal(&images[..30], 10);
-            let second = Stub::of(images.clone());
-            let mut job = Job::of(first.address).accelerated(20);
-            job.replicas = vec![second.address];
-            job.connections = connections;
-            let totals = job.run_ok(world);
-            assert_eq!(
-                (totals.placed.images, totals.failed()),
-                (40, 0),
-                "{}",
-                job.log
-            );
-            job.assert_files(&images);
-        }
-    }
-}
-
-#[test]
 fn r8_each_server_sends_the_names_of_its_own_catalog() {
     // The second one has other names for the same images: its LIST decides.
     let images = images(20);
@@ -464,37 +440,6 @@ fn r2_image_that_each_server_sends_broken_fails_and_all_others_come() {
         );
         // From each server, and once more.
         assert_eq!(starts(&job)[&images[3].id], 3, "{}", job.log);
-    }
-}
-
-#[test]
-fn n5_follow_goes_on_with_the_next_server_and_misses_nothing() {
-    let images = images(10);
-    for world in World::ALL {
-        let serve = || {
-            let store = MemoryStore::new();
-            insert(&store, &images);
-            TestServer::store(store, |server| server)
-        };
-        let (first, second) = (serve(), serve());
-        let mut job = Job::of(first.address).accelerated(20);
-        job.replicas = vec![second.address];
-        let following = job.follow(world);
-        let is_watching = |event: &Event| matches!(event, Event::Watching);
-        job.log.wait_for(1, "watches", is_watching);
-        wait_until("all are placed", || job.files().len() == 10);
-        // One that both get, and one that only the second has when the first dies.
-        let new = images_from(100, 3);
-        insert(&first.store, &new[..1]);
-        wait_until("the first new image", || job.files().len() == 11);
-        insert(&second.store, &new[..2]);
-        drop(first);
-        wait_until("the image of the second", || job.files().len() == 12);
-        assert_eq!(changes(&job).len(), 1, "{}", job.log);
-        insert(&second.store, &new[2..]);
-        wait_until("the image after that", || job.files().len() == 13);
-        job.assert_files(images.iter().chain(&new));
-        drop(following);
     }
 }
 

@@ -1,24 +1,19 @@
-//! Runs after a run, totals, observers that panic, folders that vanish or are full.
+//! Runs after a run, totals, observers that panic, folders that vanish.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{fs, panic};
 
-use jtp_sync::{Error, Fetch, Options, OutputError, SyncEvent};
+use jtp_sync::{Error, Fetch, Options, SyncEvent};
 use jtp_tokio::Tokio;
-use jtp_tokio::store::MemoryStore;
 
 use super::job::{Action, Job, target};
 use super::log::Event;
-use super::stub::{Request, Stub, images, images_from, insert, response_of};
 use super::world::World;
 use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::files::noise;
-use crate::support::serve::TestServer;
+use crate::support::stub::{Request, Stub, images, images_from, response_of};
 
 #[test]
 fn futures_of_a_sync_fit_on_small_stacks() {
@@ -71,26 +66,6 @@ fn run_after_a_run_that_failed_completes_the_folder() {
             "R8 b\n{}",
             job.log
         );
-        job.assert_files(&images);
-    }
-}
-
-#[test]
-fn run_after_a_server_that_was_down_fetches_everything() {
-    let images = images(5);
-    for world in World::ALL {
-        let unused = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let (_parent, folder) = target();
-        let job = Job::new(unused, &folder).accelerated(50);
-        let error = job.run(world).unwrap_err();
-        assert!(matches!(error, Error::Client(_)), "{error:?}");
-        assert!(!folder.exists(), "a wrong address leaves no folder behind");
-        let stub = Stub::of(images.clone());
-        let job = Job::new(stub.address, &folder);
-        job.run_ok(world);
         job.assert_files(&images);
     }
 }
@@ -216,55 +191,34 @@ fn is_kind(event: &SyncEvent<'_>, kind: Kind) -> bool {
 #[test]
 fn observer_that_panics_ends_the_run_and_the_next_one_completes_it() {
     let images = images(40);
+    // In which events it panics: the first, the eighth, or all of them.
+    let kinds = [
+        Kind::Listed,
+        Kind::Planned,
+        Kind::Started,
+        Kind::Progress,
+        Kind::Placed,
+    ];
+    let mut cases: Vec<(Vec<Kind>, Option<usize>)> =
+        vec![(vec![Kind::Progress, Kind::Placed], None)];
+    cases.extend(
+        kinds
+            .iter()
+            .flat_map(|&kind| [0, 7].map(|nth| (vec![kind], Some(nth)))),
+    );
     // async-std and smol abort the process, or end the thread of their executor, if a task panics.
     for world in [World::Tokio, World::Blocking] {
-        for kind in [
-            Kind::Listed,
-            Kind::Planned,
-            Kind::Started,
-            Kind::Progress,
-            Kind::Placed,
-        ] {
-            for (connections, nth) in [(1, 0), (1, 7), (3, 0), (3, 7)] {
-                let stub = Stub::of(images.clone());
-                let (_parent, folder) = target();
-                let count = std::sync::atomic::AtomicUsize::new(0);
-                let mut job = Job::new(stub.address, &folder).reaction(move |event| {
-                    let is_it = is_kind(event, kind) && count.fetch_add(1, Ordering::SeqCst) == nth;
-                    // Without the message of a panic.
-                    if is_it {
-                        panic::resume_unwind(Box::new("the observer panics"));
-                    }
-                });
-                job.connections = connections;
-                let what = format!("{world:?}, {kind:?} {nth}, {connections} connections");
-                let started = job.start(world, &[Action::Run]);
-                let ended = started
-                    .recv_timeout(TEST_TIMEOUT / 3)
-                    .unwrap_or_else(|_| panic!("no end: {what}\n{}", job.log));
-                if let Ok(ended) = ended {
-                    let has_failed = matches!(ended[0], Some(Err(Error::Panicked)));
-                    let is_ok = matches!(ended[0], Some(Ok(_)));
-                    assert!(has_failed || is_ok, "{what}: {ended:?}");
-                }
-                job.assert_only(&images);
-
-                let again = Job::new(stub.address, &folder);
-                again.run_ok(world);
-                again.assert_files(&images);
-            }
-        }
-    }
-}
-
-#[test]
-fn observer_that_panics_at_every_event_of_an_image_ends_the_run() {
-    let images = images(40);
-    for world in [World::Tokio, World::Blocking] {
-        for connections in [1, 3] {
+        for ((kinds, nth), connections) in cases.iter().flat_map(|case| [(case, 1), (case, 3)]) {
             let stub = Stub::of(images.clone());
-            let mut job = Job::of(stub.address).reaction(|event| {
-                if is_kind(event, Kind::Progress) || is_kind(event, Kind::Placed) {
+            let (_parent, folder) = target();
+            let (kinds, nth) = (kinds.clone(), *nth);
+            let what = format!("{world:?}, {kinds:?} {nth:?}, {connections} connections");
+            let count = AtomicUsize::new(0);
+            let mut job = Job::new(stub.address, &folder).reaction(move |event| {
+                let is_one = kinds.iter().any(|kind| is_kind(event, *kind));
+                let is_due = |nth| count.fetch_add(1, Ordering::SeqCst) == nth;
+                // Without the message of a panic.
+                if is_one && nth.is_none_or(is_due) {
                     panic::resume_unwind(Box::new("the observer panics"));
                 }
             });
@@ -272,35 +226,18 @@ fn observer_that_panics_at_every_event_of_an_image_ends_the_run() {
             let started = job.start(world, &[Action::Run]);
             let ended = started
                 .recv_timeout(TEST_TIMEOUT / 3)
-                .unwrap_or_else(|_| panic!("no end: {world:?}, {connections}\n{}", job.log));
+                .unwrap_or_else(|_| panic!("no end: {what}\n{}", job.log));
             if let Ok(ended) = ended {
                 let has_failed = matches!(ended[0], Some(Err(Error::Panicked)));
-                assert!(has_failed, "{world:?}, {connections}: {ended:?}");
+                let is_ok = nth.is_some() && matches!(ended[0], Some(Ok(_)));
+                assert!(has_failed || is_ok, "{what}: {ended:?}");
             }
             job.assert_only(&images);
-        }
-    }
-}
 
-#[test]
-fn folder_removed_while_it_is_followed_ends_that() {
-    let first = images(5);
-    for world in World::ALL {
-        let store = MemoryStore::new();
-        insert(&store, &first);
-        let server = TestServer::store(store, |server| server);
-        let (_parent, folder) = target();
-        let job = Job::new(server.address, &folder).accelerated(20);
-        let ended = job.start(world, &[Action::Follow]);
-        job.log
-            .wait_for(1, "watches", |event| matches!(event, Event::Watching));
-        job.log.wait_for(5, "images placed", |event| {
-            matches!(event, Event::Placed { .. })
-        });
-        fs::remove_dir_all(&folder).unwrap();
-        insert(&server.store, &images_from(100, 1));
-        let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
-        assert!(matches!(ended[0], Some(Err(Error::Folder(_)))), "{ended:?}");
+            let again = Job::new(stub.address, &folder);
+            again.run_ok(world);
+            again.assert_files(&images);
+        }
     }
 }
 
@@ -342,57 +279,5 @@ fn folder_removed_meanwhile_ends_the_run() {
             again.run_ok(world);
             again.assert_files(&images);
         }
-    }
-}
-
-/// A small file system, unmounted when this is dropped. `None` without the rights to mount one.
-struct SmallDisk<'a>(&'a Path);
-
-impl SmallDisk<'_> {
-    fn new(folder: &Path) -> Option<SmallDisk<'_>> {
-        fs::create_dir(folder).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]);
-        let mounted = mount.arg(folder).output().ok()?;
-        mounted.status.success().then_some(SmallDisk(folder))
-    }
-
-    fn enlarge(&self) {
-        let mut mount = Command::new("mount");
-        mount.args(["-o", "remount,size=8m"]).arg(self.0);
-        assert!(mount.status().unwrap().success());
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
-#[test]
-fn full_disk_ends_the_run_and_the_next_one_goes_on_where_it_ended() {
-    let images: Vec<TestImage> = (0..40)
-        .map(|n| TestImage::new(&format!("{n}.png"), noise(20_000, n)))
-        .collect();
-    for world in World::ALL {
-        let stub = Stub::of(images.clone());
-        let (_parent, folder) = target();
-        let Some(disk) = SmallDisk::new(&folder) else {
-            println!("      skipped: mounting needs root");
-            return;
-        };
-        let job = Job::new(stub.address, &folder);
-        let error = job.run(world).unwrap_err();
-        let is_full = matches!(error, Error::Folder(OutputError::DiskFull { .. }));
-        assert!(is_full, "{error:?}\n{}", job.log);
-        job.assert_only(&images);
-        let complete = job.files().len();
-        assert!(complete > 0, "{}", job.log);
-        disk.enlarge();
-        let again = Job::new(stub.address, &folder);
-        let totals = again.run_ok(world);
-        assert_eq!(totals.kept.images, u64::try_from(complete).unwrap());
-        again.assert_files(&images);
     }
 }

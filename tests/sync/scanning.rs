@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::job::{Action, Job, target};
 use super::log::Event;
-use super::stub::{Stub, images};
 use super::world::World;
+use crate::support::stub::{Stub, images};
 
 #[test]
 fn a_scan_reports_how_many_files_it_has_found_and_read() {

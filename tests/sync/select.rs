@@ -1,15 +1,13 @@
 //! Which images are fetched. // R8
 
-use std::fs;
-
 use jtp_core::{FileType, ImageId};
 use jtp_sync::{Fetch, Options, Selection};
 
-use super::job::{Job, target};
-use super::stub::{Request, Stub};
+use super::job::Job;
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::files::noise;
+use crate::support::stub::{Request, Stub};
 
 fn named(names: &[&str]) -> Vec<TestImage> {
     let image = |(n, name): (usize, &&str)| TestImage::new(name, noise(300 + n, n as u64));
@@ -65,46 +63,6 @@ fn r8_only_selected_images_are_requested_and_none_in_bulk() {
                 ids.sort_unstable();
                 assert_eq!(requested, ids);
             }
-        }
-    }
-}
-
-#[test]
-fn r8_files_whose_images_are_left_out_stay_as_they_are() {
-    let images = named(&["a.png", "b.jpg", "c.png"]);
-    let stub = Stub::of(images.clone());
-    for fetch in [Fetch::Missing, Fetch::All] {
-        let (_parent, folder) = target();
-        fs::create_dir(&folder).unwrap();
-        // The left-out b.jpg has the name of a.png and another one.
-        fs::write(folder.join("a.png"), &images[1].bytes).unwrap();
-        fs::write(folder.join("z.jpg"), &images[1].bytes).unwrap();
-        let mut job = Job::new(stub.address, &folder);
-        job.options = Options::new().with_fetch(fetch);
-        job.selection = Selection::all().types([FileType::Png]);
-        let totals = job.run_ok(World::Tokio);
-        let suffixed = format!("a-{}.png", ImageId(images[0].id));
-        let expected = [
-            TestImage::new("a.png", images[1].bytes.clone()),
-            TestImage::new("z.jpg", images[1].bytes.clone()),
-            TestImage::new(&suffixed, images[0].bytes.clone()),
-            images[2].clone(),
-        ];
-        job.assert_files(&expected);
-        assert_eq!((totals.renamed.images, totals.replaced.images), (0, 0));
-        // With everything selected, the names are put right.
-        job.selection = Selection::all();
-        job.options = Options::new();
-        job.log.lock().clear();
-        let totals = job.run_ok(World::Tokio);
-        assert_eq!(totals.fetched.images, 0);
-        let names: Vec<_> = job
-            .files()
-            .into_iter()
-            .map(|image| (image.name, image.id))
-            .collect();
-        for image in &images {
-            assert!(names.contains(&(image.name.clone(), image.id)), "{names:?}");
         }
     }
 }

@@ -6,10 +6,10 @@ use jtp_sync::SyncEvent;
 
 use super::job::{Job, target};
 use super::log::Event;
-use super::stub::Stub;
 use super::world::World;
 use crate::support::bytes::TestImage;
 use crate::support::files::noise;
+use crate::support::stub::Stub;
 
 /// The planner expects an image under `a.png` that the server does not list any more, and plans to replace it.
 #[test]

@@ -1,18 +1,24 @@
-//! Runs every example as a process, as its documentation describes. `cargo test -p jtp-examples` builds the examples
-//! first; with `--test run` cargo does not.
+//! Runs every example as a process, as its documentation describes, and tests what the larger ones consist of. `cargo
+//! test -p jtp-examples` builds the examples first; with `--test run` cargo does not.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use jtp_kit::Process;
-use process::{fails, start, succeeds};
+use process::{command, fails, start, succeeds};
 use stub::Stub;
 
+mod edge_cache;
+mod http;
+mod metrics;
 mod process;
+mod services;
 mod stub;
 #[cfg(unix)]
 mod sync;
+mod tenants;
+mod web_gallery;
 
 const SYNCS: [&str; 3] = ["sync_tokio", "sync_async_std", "sync_blocking"];
 
@@ -23,8 +29,8 @@ fn root() -> PathBuf {
         .unwrap()
 }
 
-/// Starts a `serve_*` in a folder. Returns it with its address once it listens.
-fn serve(name: &str, folder: &Path, images: &Path, tls: bool) -> (Process, String) {
+/// Starts a `serve_*` in a folder, and waits until it listens.
+fn serve(name: &str, folder: &Path, images: &Path, tls: bool) -> Process {
     let mut args = vec![
         "--bind",
         "127.0.0.1:0",
@@ -32,10 +38,7 @@ fn serve(name: &str, folder: &Path, images: &Path, tls: bool) -> (Process, Strin
         images.to_str().unwrap(),
     ];
     args.extend(tls.then_some("--tls"));
-    let server = start(name, &args, folder);
-    let line = server.out.next_line();
-    let address = line.strip_prefix("listening on ").unwrap().to_owned();
-    (server, address)
+    Process::listening(command(name, &args, folder))
 }
 
 /// The visible files of a folder.
@@ -57,10 +60,10 @@ fn fetch_stores_all_images() {
     for tls in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let images = root().join("images");
-        let (_server, address) = serve("serve_tokio", dir.path(), &images, tls);
+        let server = serve("serve_tokio", dir.path(), &images, tls);
         let expected = contents(&images);
         assert_eq!(expected.len(), 14);
-        let mut args = vec!["--addr", &address, "--out", "out"];
+        let mut args = vec!["--addr", &server.address, "--out", "out"];
         args.extend(tls.then_some(["--cert", "cert.pem"]).into_iter().flatten());
         let output = succeeds(start("fetch", &args, dir.path()));
         assert_eq!(output, ["fetched 14 images, each verified; 0 failed"]);
@@ -185,8 +188,9 @@ fn memory_store_serves_its_images() {
 #[test]
 fn idle_load_prints_the_latency_ratio() {
     let dir = tempfile::tempdir().unwrap();
-    let (_server, address) = serve("serve_tokio", dir.path(), &root().join("images"), false);
-    let output = succeeds(start("idle_load", &[&address, "3", "1", "5"], &root()));
+    let server = serve("serve_tokio", dir.path(), &root().join("images"), false);
+    let output = start("idle_load", &[&server.address, "3", "1", "5"], &root());
+    let output = succeeds(output);
     assert!(
         output.last().unwrap().starts_with("p99 ratio: "),
         "{output:?}"

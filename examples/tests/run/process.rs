@@ -1,19 +1,24 @@
-//! A running example.
+//! Examples as processes.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use jtp_kit::{Output, Process};
 
-/// Starts an example.
-pub(crate) fn start(name: &str, args: &[&str], folder: &Path) -> Process {
+/// The command that runs an example.
+pub(crate) fn command(name: &str, args: &[&str], folder: &Path) -> Command {
     // target/PROFILE/deps/run-HASH; `cargo test -p jtp-examples` builds the examples.
     let own = std::env::current_exe().unwrap();
     let examples = own.ancestors().nth(2).unwrap().join("examples");
     let program = examples.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     let mut command = Command::new(program);
     command.args(args).current_dir(folder).stdin(Stdio::null());
-    Process::start(command)
+    command
+}
+
+/// Starts an example.
+pub(crate) fn start(name: &str, args: &[&str], folder: &Path) -> Process {
+    Process::start(command(name, args, folder))
 }
 
 /// Runs an example that succeeds without output on stderr. Returns the lines on stdout.

@@ -33,10 +33,11 @@ fn assert_all_syncs_follow(server: &str, tls: bool) {
     for (name, bytes) in contents(&root().join("images")) {
         fs::write(shared.join(name), bytes).unwrap();
     }
-    let (_server, address) = serve(server, dir.path(), &shared, tls);
+    let running = serve(server, dir.path(), &shared, tls);
+    let address = &*running.address;
     for (n, name) in SYNCS.into_iter().enumerate() {
         let out = dir.path().join(name);
-        let mut args = vec!["--addr", &address, "--out", name];
+        let mut args = vec!["--addr", address, "--out", name];
         args.extend(tls.then_some(["--cert", "cert.pem"]).into_iter().flatten());
         let sync = start(name, &args, dir.path());
 
@@ -63,7 +64,7 @@ fn assert_all_syncs_follow(server: &str, tls: bool) {
     if tls {
         // The server refuses plain TCP.
         for name in SYNCS {
-            let args = ["--addr", &address, "--out", "plain"];
+            let args = ["--addr", address, "--out", "plain"];
             let error = fails(start(name, &args, dir.path()));
             assert!(error.contains("TLS"), "{error}");
         }
@@ -71,33 +72,13 @@ fn assert_all_syncs_follow(server: &str, tls: bool) {
 }
 
 #[test]
-fn all_syncs_follow_serve_tokio() {
-    assert_all_syncs_follow("serve_tokio", false);
-}
-
-#[test]
-fn all_syncs_follow_serve_async_std() {
-    assert_all_syncs_follow("serve_async_std", false);
-}
-
-#[test]
-fn all_syncs_follow_serve_blocking() {
-    assert_all_syncs_follow("serve_blocking", false);
-}
-
-#[test]
-fn all_syncs_follow_serve_tokio_over_tls() {
-    assert_all_syncs_follow("serve_tokio", true);
-}
-
-#[test]
-fn all_syncs_follow_serve_async_std_over_tls() {
-    assert_all_syncs_follow("serve_async_std", true);
-}
-
-#[test]
-fn all_syncs_follow_serve_blocking_over_tls() {
-    assert_all_syncs_follow("serve_blocking", true);
+fn all_syncs_follow_each_server_plain_and_over_tls() {
+    std::thread::scope(|scope| {
+        for server in ["serve_tokio", "serve_async_std", "serve_blocking"] {
+            scope.spawn(move || assert_all_syncs_follow(server, false));
+            scope.spawn(move || assert_all_syncs_follow(server, true));
+        }
+    });
 }
 
 #[test]

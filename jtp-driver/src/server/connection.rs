@@ -227,6 +227,9 @@ impl<R: Runtime, T: Transport> Connection<R, T> {
             let now = self.clock.now();
             let received = self.machine.receive(self.input.unused(), now);
             self.input.consume(received.used);
+            if received.used > 0 {
+                tracing::trace!(peer = %self.peer, bytes = received.used, "received");
+            }
             self.complete_request();
             let Some(head) = received.event else {
                 return;

@@ -74,9 +74,8 @@ pub(super) mod tokio {
     use std::net::SocketAddr;
     use std::sync::Arc;
 
-    use jtp_tokio::{Peer, Server};
+    use jtp_tokio::{Peer, Server, ShutdownSignal};
     use tokio::net::TcpListener;
-    use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
     use crate::suite::adapters::wait::runtime;
@@ -87,24 +86,23 @@ pub(super) mod tokio {
     struct AdapterServer {
         server: Server,
         stub: Arc<ServerStub>,
-        stop: Option<oneshot::Sender<()>>,
+        stop: ShutdownSignal,
         task: JoinHandle<()>,
     }
 
     pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
         let server = build!(jtp_tokio, &serve);
-        let (stop, stopped) = oneshot::channel();
-        let (running, listener) = (server.clone(), serve.listener);
+        let stop = ShutdownSignal::new();
+        let (running, listener, stopped) = (server.clone(), serve.listener, stop.clone());
         let task = runtime().spawn(async move {
             listener.set_nonblocking(true).unwrap();
             let listener = TcpListener::from_std(listener).unwrap();
-            let served = running.serve(listener, async { drop(stopped.await) });
-            served.await.unwrap();
+            running.serve(listener, stopped.wait()).await.unwrap();
         });
         Box::new(AdapterServer {
             server,
             stub: Arc::clone(serve.stub),
-            stop: Some(stop),
+            stop,
             task,
         })
     }
@@ -120,7 +118,7 @@ pub(super) mod tokio {
         }
 
         fn shut_down(&mut self) {
-            drop(self.stop.take());
+            self.stop.begin();
         }
 
         fn join(self: Box<Self>) {
@@ -131,44 +129,30 @@ pub(super) mod tokio {
 
 pub(super) mod async_std {
     use std::net::SocketAddr;
-    use std::sync::{Arc, Mutex, PoisonError};
-    use std::task::{Poll, Waker};
+    use std::sync::Arc;
 
     use async_std::net::TcpListener;
     use async_std::task::JoinHandle;
-    use jtp_async_std::{Peer, Server};
+    use jtp_async_std::{Peer, Server, ShutdownSignal};
 
     use crate::suite::adapters::{ServeArgs, ServerUnderTest};
     use crate::suite::stub::ServerStub;
     use crate::suite::transport::pipe::PipeEnd;
 
-    /// Whether the server should stop, and the task to wake then.
-    type Stop = Arc<Mutex<(bool, Option<Waker>)>>;
-
     struct AdapterServer {
         server: Server,
         stub: Arc<ServerStub>,
-        stop: Stop,
+        stop: ShutdownSignal,
         task: JoinHandle<()>,
     }
 
     pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
         let server = build!(jtp_async_std, &serve);
-        let stop = Stop::default();
-        let (running, listener) = (server.clone(), serve.listener);
-        let stopped = Arc::clone(&stop);
+        let stop = ShutdownSignal::new();
+        let (running, listener, stopped) = (server.clone(), serve.listener, stop.clone());
         let task = async_std::task::spawn(async move {
-            let stopped = std::future::poll_fn(move |cx| {
-                let mut state = stopped.lock().unwrap_or_else(PoisonError::into_inner);
-                state.1 = Some(cx.waker().clone());
-                if state.0 {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
-            });
             let listener = TcpListener::from(listener);
-            running.serve(listener, stopped).await.unwrap();
+            running.serve(listener, stopped.wait()).await.unwrap();
         });
         Box::new(AdapterServer {
             server,
@@ -189,11 +173,7 @@ pub(super) mod async_std {
         }
 
         fn shut_down(&mut self) {
-            let mut state = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
-            state.0 = true;
-            if let Some(waker) = state.1.take() {
-                waker.wake();
-            }
+            self.stop.begin();
         }
 
         fn join(self: Box<Self>) {

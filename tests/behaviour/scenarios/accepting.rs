@@ -6,24 +6,18 @@ use std::time::Duration;
 use crate::suite::adapters::{Adapter, BLOCKING};
 use crate::suite::run::{Fixture, RunConfig, Transport};
 use crate::suite::script::{SHORT, Script, Setup};
-use crate::suite::transport::Shape;
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
 use crate::support::tls::tls;
 
 crate::suite::each_adapter! {
-    connection_over_the_limit_is_closed, connection_over_the_address_limit_is_closed, tls_first_byte_timeout, tls_handshake_timeout,
+    connections_over_a_limit_are_closed, tls_first_byte_timeout, tls_handshake_timeout,
     plain_and_tls_on_one_port,
 }
 
 pub(super) fn fixture(server: Adapter, tls: bool, change: impl FnOnce(&mut Setup)) -> Fixture {
-    let run = RunConfig {
-        server,
-        client: BLOCKING, // Not used.
-        transport: if tls { Transport::Tls } else { Transport::Tcp },
-        shape: Shape::Whole,
-        drop_pending: false,
-    };
+    let transport = if tls { Transport::Tls } else { Transport::Tcp };
+    let run = RunConfig::whole(server, BLOCKING, transport); // The client is not used.
     Fixture::new(&Script::of([]).setup(change), run)
 }
 
@@ -33,6 +27,16 @@ pub(super) fn list_empty(peer: &mut Peer) {
 }
 
 /// While one connection is open, another is closed at once; after it has ended, a new one is served.
+fn connections_over_a_limit_are_closed(server: Adapter) {
+    // The default for an address is an eighth, and would close it as well.
+    for (max, max_per_address) in [(Some(1), Some(0)), (None, Some(1))] {
+        second_connection_is_closed(fixture(server, false, |setup| {
+            setup.max_connections = max;
+            setup.max_per_address = max_per_address;
+        }));
+    }
+}
+
 fn second_connection_is_closed(fixture: Fixture) {
     for _ in 0..2 {
         let mut first = Peer::on(fixture.connect());
@@ -50,20 +54,6 @@ fn second_connection_is_closed(fixture: Fixture) {
         .map(|n| one.map(|line| format!("{n}: {line}")))
         .concat();
     assert_eq!(fixture.end(), log);
-}
-
-fn connection_over_the_limit_is_closed(server: Adapter) {
-    second_connection_is_closed(fixture(server, false, |setup| {
-        setup.max_connections = Some(1);
-        // The default, an eighth, would close it as well.
-        setup.max_per_address = Some(0);
-    }));
-}
-
-fn connection_over_the_address_limit_is_closed(server: Adapter) {
-    second_connection_is_closed(fixture(server, false, |setup| {
-        setup.max_per_address = Some(1);
-    }));
 }
 
 const LONG: Option<Duration> = Some(Duration::from_secs(3600));

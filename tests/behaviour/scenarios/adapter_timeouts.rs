@@ -8,12 +8,11 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::LARGE;
+use super::accepting::fixture;
 use crate::suite::TEST_TIMEOUT;
-use crate::suite::adapters::{Adapter, BLOCKING};
-use crate::suite::run::{Fixture, RunConfig, Transport};
+use crate::suite::adapters::Adapter;
 use crate::suite::script::{SHORT, Script, png};
 use crate::suite::traits::{Environment, WatchControl};
-use crate::suite::transport::Shape;
 use crate::support::bytes::*;
 use crate::support::peer::Peer;
 use crate::support::tls::tls;
@@ -25,29 +24,15 @@ crate::suite::each_adapter! {
 /// S16: a client does not read its response.
 fn drain_timeout(server: Adapter) {
     for secure in [false, true] {
-        let run = RunConfig {
-            server,
-            client: BLOCKING, // Not used.
-            transport: if secure {
-                Transport::Tls
-            } else {
-                Transport::Tcp
-            },
-            shape: Shape::Whole,
-            drop_pending: false,
-        };
-        let script = Script::of([png("a.png", 8 * LARGE)]);
-        let fixture = Fixture::new(&script.setup(|setup| setup.drain = SHORT.unwrap()), run);
-        fixture.connect_idle_client();
-        let connect = || {
-            let peer = Peer::on(fixture.connect());
-            if secure {
-                peer.tls(tls().client())
-            } else {
-                peer
-            }
-        };
-        let mut peer = connect();
+        let fixture = fixture(server, secure, |setup| {
+            setup.images = vec![png("a.png", 8 * LARGE)];
+            setup.initial = 1;
+            setup.drain = SHORT.unwrap();
+        });
+        let mut peer = Peer::on(fixture.connect());
+        if secure {
+            peer = peer.tls(tls().client());
+        }
         peer.send([LIST_AND_GET, KEEP]);
         peer.expect(head(b"JTPG", 1));
         fixture.shutdown();

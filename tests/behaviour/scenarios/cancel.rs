@@ -6,9 +6,9 @@ use crate::suite::script::{
 };
 
 crate::suite::each_pair! {
-    during_a_get, during_a_batch, during_list_and_get, after_the_last_byte, twice_in_a_row,
-    behind_a_pipelined_request, without_pipelining, request_dropped_inside_an_image, cancel_watch,
-    cancel_watch_without_pipelining, before_the_first_body_byte, no_request_in_progress, cancel_watch_immediately,
+    during_a_get, after_the_last_byte, behind_a_pipelined_request, without_pipelining,
+    request_dropped_inside_an_image, cancel_watch, cancel_watch_without_pipelining,
+    before_the_first_body_byte, no_request_in_progress, cancel_watch_immediately,
 }
 
 fn album() -> Script {
@@ -33,27 +33,6 @@ fn during_a_get() -> Script {
         .expect_log("1: end: the peer closed the connection")
 }
 
-fn during_a_batch() -> Script {
-    album()
-        .fetch(
-            Selection::Batch(vec!["b.png"]),
-            [trigger("a.png", 1, ClientAction::Cancel)],
-        )
-        .get(["b.png"])
-        .expect_log("cancelled, 2 promised")
-        .expect_log("verified: 10 bytes")
-}
-
-fn during_list_and_get() -> Script {
-    album()
-        .fetch(
-            Selection::All,
-            [trigger("a.png", 700, ClientAction::Cancel)],
-        )
-        .list_and_get()
-        .expect_log("cancelled, 3 promised")
-}
-
 /// C3: the CANCEL is answered even if the response is complete when the server reads it.
 fn after_the_last_byte() -> Script {
     album()
@@ -64,14 +43,6 @@ fn after_the_last_byte() -> Script {
         .list()
         .expect_log("cancelled, 2 promised")
         .expect_log("3 entries")
-}
-
-fn twice_in_a_row() -> Script {
-    album()
-        .fetch(Selection::All, [trigger("a.png", 1, ClientAction::Cancel)])
-        .fetch(Selection::All, [trigger("a.png", 1, ClientAction::Cancel)])
-        .get(["c.bmp"])
-        .expect_log("verified: 900 bytes")
 }
 
 /// C5: requests before the cancelled one are answered in full.

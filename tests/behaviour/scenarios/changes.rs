@@ -6,7 +6,6 @@ use crate::suite::script::{ClientAction, Script, Selection, ServerAction, png, t
 
 crate::suite::each_pair! {
     each_response_has_its_own_snapshot, changed_while_the_request_is_handled, image_added_during_a_response,
-    removed_before_it_is_sent,
 }
 
 fn album() -> Script {
@@ -60,20 +59,4 @@ fn image_added_during_a_response() -> Script {
         )
         .watch([Do(ServerAction::Add("d.png")), Receive(1), Cancel])
         .expect_log("new:   ef46db3751d8e999 d.png")
-}
-
-/// An image removed from the catalog is still sent if the snapshot has it.
-fn removed_before_it_is_sent() -> Script {
-    album()
-        .fetch(
-            Selection::Get(vec!["a.png", "c.png"]),
-            [trigger(
-                "a.png",
-                1,
-                ClientAction::Do(ServerAction::Remove("c.png")),
-            )],
-        )
-        .get(["c.png"])
-        .expect_log("verified: 70 bytes")
-        .expect_log("absent: [(")
 }

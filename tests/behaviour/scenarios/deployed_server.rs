@@ -133,7 +133,7 @@ impl DeployedServer {
         let new_images = self.new_images.lock().unwrap();
         loop {
             if let Ok(p) = new_images.recv_timeout(std::time::Duration::from_millis(5)) {
-                peer.try_send([&b"JTPW"[..], &p.entry()].concat())?;
+                peer.try_send(p.event())?;
             }
             match peer.look() {
                 Some(3) => return peer.try_send(b"JTPC"), // Its flags byte stays unread.

@@ -11,8 +11,8 @@ use crate::support::process::wait_until;
 use crate::support::tls::tls;
 
 crate::suite::each_adapter! {
-    t8_write_timeout_resets_the_connection, t8_write_timeout_resets_a_tls_connection,
-    t8_watchers_over_the_limit_are_ended, t8_handshakes_over_the_limit_wait_for_their_turn,
+    t8_write_timeout_resets_the_connection, t8_watchers_over_the_limit_are_ended,
+    t8_handshakes_over_the_limit_wait_for_their_turn,
 }
 
 /// What the client did not read is not delivered after the timeout.
@@ -44,9 +44,6 @@ fn is_reset(server: Adapter, secure: bool) {
 
 fn t8_write_timeout_resets_the_connection(server: Adapter) {
     is_reset(server, false);
-}
-
-fn t8_write_timeout_resets_a_tls_connection(server: Adapter) {
     is_reset(server, true);
 }
 

@@ -6,9 +6,8 @@ use jtp_core::wire::response::ErrorCode;
 use crate::suite::script::{Script, png};
 
 crate::suite::each_pair! {
-    more_ids_than_allowed, as_many_ids_as_allowed, more_requests_than_allowed, refused_by_the_application,
-    refused_request_is_retried, a_catalog_of_as_many_entries_as_allowed, a_catalog_of_too_many_entries,
-    a_catalog_of_too_many_bytes,
+    more_ids_than_allowed, more_requests_than_allowed, refused_by_the_application, refused_request_is_retried,
+    a_catalog_of_as_many_entries_as_allowed, a_catalog_of_too_many_entries, a_catalog_of_too_many_bytes,
 }
 
 fn album() -> Script {
@@ -23,13 +22,6 @@ fn more_ids_than_allowed() -> Script {
         .batch(["a.png", "b.png", "unknown"])
         .expect_log("the server reports InvalidRequest")
         .expect_log("1: end: BATCH names 3 images, the limit is 2")
-}
-
-fn as_many_ids_as_allowed() -> Script {
-    album()
-        .setup(|setup| setup.server = setup.server.with_max_have(2))
-        .batch(["a.png", "unknown"])
-        .expect_log("end, 2 promised")
 }
 
 /// S15: a refused request does not count.

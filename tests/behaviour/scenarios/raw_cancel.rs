@@ -7,9 +7,8 @@ use crate::support::bytes::*;
 
 crate::suite::raw::each_server! {
     before_any_request, after_the_response, during_the_response, twice_during_the_response,
-    during_the_last_response, behind_a_pipelined_request, during_a_list, after_a_watch,
-    other_request_during_a_watch, invalid_flag_during_a_watch, half_closed_during_a_watch, list_and_watch_frames,
-    a_watch_behind_a_response,
+    during_the_last_response, behind_a_pipelined_request, after_a_watch, half_closed_during_a_watch,
+    list_and_watch_frames,
 }
 
 fn album() -> [ScriptImage; 2] {
@@ -44,7 +43,7 @@ fn during_the_response() -> RawScript {
     RawScript::of([a, b])
         .send([LIST_AND_GET, KEEP])
         .expect(&answer[..100])
-        .send_and_await_read(CANCEL)
+        .send_and_await_received(CANCEL)
         .expect(&answer[100..])
         .send([GET, KEEP, 0])
         .expect(data_of(&[]))
@@ -62,7 +61,7 @@ fn twice_during_the_response() -> RawScript {
     RawScript::of([a, b])
         .send([LIST_AND_GET, KEEP])
         .expect(&answer[..100])
-        .send_and_await_read(CANCEL)
+        .send_and_await_received(CANCEL)
         .send(CANCEL)
         .expect(&answer[100..])
 }
@@ -74,7 +73,7 @@ fn during_the_last_response() -> RawScript {
     RawScript::of([a, b])
         .send([LIST_AND_GET, 0])
         .expect(&answer[..100])
-        .send_and_await_read(CANCEL)
+        .send_and_await_received(CANCEL)
         .expect(&answer[100..])
         .expect_error(INVALID_REQUEST)
         .expect_end()
@@ -91,15 +90,6 @@ fn behind_a_pipelined_request() -> RawScript {
         .expect([whole, head(b"JTPG", 2), b"JTPC".to_vec()].concat())
 }
 
-/// C2: a catalog is completed.
-fn during_a_list() -> RawScript {
-    let [a, b] = album();
-    let list = list_of(&[test_image(&a), test_image(&b)]);
-    RawScript::of([a, b])
-        .send([&[LIST, KEEP][..], &CANCEL].concat())
-        .expect([&list[..], b"JTPC"].concat())
-}
-
 /// N3 C3
 fn after_a_watch() -> RawScript {
     RawScript::of([])
@@ -110,23 +100,6 @@ fn after_a_watch() -> RawScript {
         .send([LIST, 0])
         .expect(list_of(&[]))
         .expect_end()
-}
-
-/// N3
-fn other_request_during_a_watch() -> RawScript {
-    RawScript::of([])
-        .send([&WATCH[..], &[LIST, KEEP]].concat())
-        .expect_error(INVALID_REQUEST)
-        .expect_end()
-        .expect_log("1: end: a request other than CANCEL during WATCH")
-}
-
-fn invalid_flag_during_a_watch() -> RawScript {
-    RawScript::of([])
-        .send([&WATCH[..], &[CANCEL[0], 2]].concat())
-        .expect_error(INVALID_REQUEST)
-        .expect_end()
-        .expect_log("1: end: invalid request")
 }
 
 /// N6
@@ -148,24 +121,10 @@ fn list_and_watch_frames() -> RawScript {
         .send([&[LIST, KEEP][..], &WATCH].concat())
         .expect(list_of(std::slice::from_ref(&x)))
         .then(ServerAction::Add("b.png"))
-        .expect([&b"JTPW"[..], &y.entry()].concat())
+        .expect(y.event())
         .send(CANCEL)
         .expect(b"JTPC")
         .send([LIST, 0])
         .expect(list_of(&[x, y]))
         .expect_end()
-}
-
-/// N1: images added during the preceding response are not notified.
-fn a_watch_behind_a_response() -> RawScript {
-    let [a, b] = album();
-    let answer = images_of(b"JTPG", &[test_image(&a)]);
-    RawScript::of([a])
-        .with(|script| script.later([b]))
-        .send([&[LIST_AND_GET, KEEP][..], &WATCH].concat())
-        .expect(&answer[..100])
-        .then(ServerAction::Add("b.png"))
-        .expect(&answer[100..])
-        .send(CANCEL)
-        .expect(b"JTPC")
 }

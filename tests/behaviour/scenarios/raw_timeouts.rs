@@ -6,8 +6,7 @@ use crate::suite::script::{SHORT, ServerAction, png};
 use crate::support::bytes::*;
 
 crate::suite::raw::each_server! {
-    no_first_byte, no_next_request, slow_request, slow_ids, incomplete_cancel, linger_timeout,
-    linger_byte_limit,
+    no_first_byte, no_next_request, slow_request, incomplete_cancel, linger_timeout, linger_byte_limit,
 }
 
 fn no_first_byte() -> RawScript {
@@ -35,19 +34,6 @@ fn slow_request() -> RawScript {
                 .with_request_rate(1 << 20);
         })
         .send([LIST])
-        .expect_end()
-        .expect_log("1: end: timed out: a request arrived too slowly")
-}
-
-fn slow_ids() -> RawScript {
-    RawScript::of([])
-        .setup(|setup| {
-            setup.server = setup
-                .server
-                .with_request_grace(SHORT)
-                .with_request_rate(1 << 20);
-        })
-        .send(&batch(KEEP, &[1, 2, 3])[..20])
         .expect_end()
         .expect_log("1: end: timed out: a request arrived too slowly")
 }

@@ -4,9 +4,8 @@ use crate::suite::script::WatchAction::{Cancel, Do, Receive};
 use crate::suite::script::{Script, ServerAction, png};
 
 crate::suite::each_pair! {
-    one_image_at_a_time, renames_and_removals, several_at_once, list_and_watch_leave_no_gap,
-    event_crosses_cancel, ended_by_the_client, ended_by_the_shutdown, ended_by_lag,
-    disabled, repeated,
+    one_image_at_a_time, renames_and_removals, list_and_watch_leave_no_gap, event_crosses_cancel,
+    ended_by_the_client, ended_by_the_shutdown, ended_by_lag, disabled, repeated,
 }
 
 fn album() -> Script {
@@ -48,18 +47,6 @@ fn renames_and_removals() -> Script {
             Cancel,
         ])
         .expect_log("(a.png)")
-}
-
-/// N2: no image is skipped.
-fn several_at_once() -> Script {
-    album()
-        .watch([
-            Do(ServerAction::AddAll(&["f.png", "b.png", "d.png"])),
-            Do(ServerAction::AddAll(&["e.png", "c.png"])),
-            Receive(5),
-            Cancel,
-        ])
-        .expect_log("(e.png)")
 }
 
 /// N5: images added after the LIST's snapshot are notified, although the WATCH is read later.

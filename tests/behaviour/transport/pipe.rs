@@ -24,7 +24,6 @@ struct Direction {
     /// The reader has closed. Writes are discarded.
     reader_closed: bool,
     written: u64,
-    read: u64,
     /// The number of bytes after which the direction ends.
     cut: Option<u64>,
     reader: Option<Waker>,
@@ -40,7 +39,6 @@ impl Direction {
             ended: cut == Some(0),
             reader_closed: false,
             written: 0,
-            read: 0,
             cut,
             reader: None,
             writer: None,
@@ -56,8 +54,7 @@ impl Direction {
 struct State {
     up: Direction,
     down: Direction,
-    /// Delivers nothing to the client until the server has read this many bytes in total.
-    held: Option<u64>,
+    /// Nothing is delivered to the client.
     stalled: bool,
     /// The number of blocking operations that the client may still begin.
     sever_at: Option<usize>,
@@ -78,12 +75,13 @@ impl State {
         }
     }
 
-    fn is_held(&mut self) -> bool {
-        let up = &self.up;
-        if self.held.is_some_and(|mark| up.read >= mark) || up.ended {
-            self.held = None;
-        }
-        self.held.is_some() || self.stalled
+    fn end(&mut self, side: Side) {
+        self.outgoing(side).ended = true;
+        self.stalled &= side == Side::Server;
+    }
+
+    fn is_stalled(&self, side: Side) -> bool {
+        side == Side::Client && self.stalled
     }
 }
 
@@ -99,7 +97,6 @@ impl MemoryConnection {
             state: Mutex::new(State {
                 up: Direction::new(shape, 1, cut.up),
                 down: Direction::new(shape, 3, cut.down),
-                held: None,
                 stalled: false,
                 sever_at: None,
             }),
@@ -117,22 +114,16 @@ impl MemoryConnection {
         self.changed.notify_all();
     }
 
-    /// Delivers nothing to the client until the server has read `least` more bytes.
-    pub(crate) fn hold(&self, least: u64) {
-        let mut state = self.state();
-        state.held = Some(state.up.written + least);
-    }
-
+    /// Delivers nothing to the client until it is called again, or the client closes.
     pub(crate) fn stall(&self, stalled: bool) {
         let mut state = self.state();
         state.stalled = stalled;
         self.notify(&mut state);
     }
 
-    /// The number of bytes that the client has written and read.
-    pub(crate) fn passed(&self) -> (u64, u64) {
-        let state = self.state();
-        (state.up.written, state.down.read)
+    /// The number of bytes that the client has written.
+    pub(crate) fn written(&self) -> u64 {
+        self.state().up.written
     }
 
     /// Closes the stream when a blocking client reads or writes for the `operation`th time.
@@ -161,15 +152,6 @@ impl MemoryConnection {
                 false
             }
             None => false,
-        }
-    }
-
-    /// Waits until the server has read everything that was written.
-    pub(crate) fn await_read(&self) {
-        let mut state = self.state();
-        while state.up.read < state.up.written && !state.up.reader_closed {
-            let waited = self.changed.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -210,7 +192,7 @@ pub(crate) fn pipe_ends(memory: &Arc<MemoryConnection>) -> (PipeEnd, PipeEnd) {
 impl MemoryConnection {
     fn close(&self, side: Side) {
         let mut state = self.state();
-        state.outgoing(side).ended = true;
+        state.end(side);
         let incoming = state.incoming(side);
         incoming.reader_closed = true;
         incoming.bytes.clear();
@@ -219,14 +201,14 @@ impl MemoryConnection {
 
     fn end(&self, side: Side) {
         let mut state = self.state();
-        state.outgoing(side).ended = true;
+        state.end(side);
         self.notify(&mut state);
     }
 
     /// Reads what is available; `None` if the caller must wait.
     fn read(&self, side: Side, buf: &mut [u8], may_stall: bool) -> Option<usize> {
         let mut state = self.state();
-        if side == Side::Client && state.is_held() {
+        if state.is_stalled(side) {
             return None;
         }
         let incoming = state.incoming(side);
@@ -239,7 +221,6 @@ impl MemoryConnection {
         let max = incoming.reads.next();
         let count = incoming.bytes.len().min(buf.len()).min(max);
         take(&mut incoming.bytes, &mut buf[..count]);
-        incoming.read += u64::try_from(count).unwrap();
         self.notify(&mut state);
         Some(count)
     }
@@ -280,10 +261,10 @@ impl PipeEnd {
             Some(count) => Poll::Ready(count),
             None => {
                 let mut state = memory.state();
-                let held = *side == Side::Client && state.is_held();
+                let stalled = state.is_stalled(*side);
                 let incoming = state.incoming(*side);
                 incoming.reader = Some(cx.waker().clone());
-                if !held && (!incoming.bytes.is_empty() || incoming.ended) {
+                if !stalled && (!incoming.bytes.is_empty() || incoming.ended) {
                     cx.waker().wake_by_ref(); // The shape stalled it, or the state has just changed.
                 }
                 Poll::Pending
@@ -321,9 +302,9 @@ impl PipeEnd {
                 return count;
             }
             let mut state = memory.state();
-            let held = *side == Side::Client && state.is_held();
+            let stalled = state.is_stalled(*side);
             let incoming = state.incoming(*side);
-            if held || (incoming.bytes.is_empty() && !incoming.ended) {
+            if stalled || (incoming.bytes.is_empty() && !incoming.ended) {
                 drop(memory.changed.wait(state));
             }
         }

@@ -11,7 +11,6 @@ use socket2::{Domain, Socket, Type};
 use super::{PieceSizes, Shape};
 use crate::suite::script::Cut;
 use crate::suite::stub::ServerStub;
-use crate::support::peer::await_read;
 
 /// The size of the sockets' buffers in bytes: small, so that a large response is still being sent when a script
 /// interrupts it.
@@ -35,11 +34,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The number of bytes forwarded to the server, and of these read by it.
-    forwarded: u64,
-    read: u64,
-    /// Delivers nothing to the client until the server has read this many bytes in total.
-    held: Option<u64>,
+    /// Nothing is delivered to the client.
     stalled: bool,
     closed: bool,
     finished: bool,
@@ -117,15 +112,15 @@ impl Proxy {
         }
     }
 
-    /// Delivers nothing to the client until the server has read `least` more bytes.
-    pub(crate) fn hold(&self, least: u64) {
-        let mut state = self.shared.state();
-        state.held = Some(state.forwarded + least);
+    /// Delivers nothing to the client until it is called again, or the client closes.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.shared.stall(stalled);
     }
 
-    pub(crate) fn stall(&self, stalled: bool) {
-        self.shared.state().stalled = stalled;
-        self.shared.changed.notify_all();
+    /// Lets the script's next bytes to the client pass once this is called.
+    pub(crate) fn resume(&self) -> impl FnOnce() + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.stall(false)
     }
 }
 
@@ -140,6 +135,11 @@ impl Drop for Proxy {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stall(&self, stalled: bool) {
+        self.state().stalled = stalled;
+        self.changed.notify_all();
     }
 
     fn relay(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) {
@@ -164,19 +164,8 @@ impl Shared {
             if count == 0 || to.write_all(&buffer[..count]).is_err() {
                 break;
             }
-            let mut state = self.state();
-            state.forwarded += u64::try_from(count).unwrap();
-            if state.held.is_some() {
-                drop(state);
-                await_read(&to);
-                state = self.state();
-            }
-            state.read = state.forwarded;
-            drop(state);
-            self.changed.notify_all();
         }
-        self.state().held = None;
-        self.changed.notify_all();
+        self.stall(false);
         let _ = to.shutdown(Shutdown::Write);
         discard_beyond(left, &mut from);
     }
@@ -189,12 +178,10 @@ impl Shared {
             let max = pieces.next().min(buffer.len());
             let count = read_within(&mut left, &mut from, &mut buffer[..max]);
             let mut state = self.state();
-            while !state.finished && (state.stalled || state.held.is_some_and(|at| state.read < at))
-            {
+            while !state.finished && state.stalled {
                 let waited = self.changed.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
             }
-            state.held = None;
             drop(state);
             if count == 0 {
                 break;

@@ -8,14 +8,15 @@ use jtp_tokio::Client;
 use jtp_tokio::jtp_core::ImageId;
 use jtp_tokio::store::MemoryStore;
 
-mod common;
+use crate::http::{http, serve, serve_http};
+
 #[expect(dead_code, reason = "the example's main is not used here")]
-#[path = "../metrics.rs"]
-mod metrics;
+#[path = "../../metrics.rs"]
+mod example;
 
 /// Reads the page: values by name and labels. Every sample follows the type of its metric.
 async fn samples(address: &str) -> HashMap<String, f64> {
-    let response = common::http(address, "GET", "/metrics", &[]).await;
+    let response = http(address, "GET", "/metrics", &[]).await;
     assert_eq!(response.status, 200);
     let content_type = response.header("content-type").unwrap();
     assert!(
@@ -62,12 +63,9 @@ async fn the_page_shows_what_the_server_did() {
         bytes += image.len();
         store.insert(&format!("{n:02}.png"), image).unwrap();
     }
-    let (server, router) = metrics::observed_server(store.clone());
-    let (address, http) = (
-        common::serve(&server).await,
-        common::serve_http(router).await,
-    );
-    assert_eq!(samples(&http).await["jtp_connections_accepted_total"], 0.0);
+    let (server, router) = example::observed_server(store.clone());
+    let (address, page) = (serve(&server).await, serve_http(router).await);
+    assert_eq!(samples(&page).await["jtp_connections_accepted_total"], 0.0);
 
     let mut client = Client::builder(&address).build();
     let entries = client.list().await.unwrap();
@@ -83,7 +81,7 @@ async fn the_page_shows_what_the_server_did() {
     let mut watcher = Client::builder(&address).build();
     let (_, watch) = watcher.list_and_watch().await.unwrap();
 
-    let seen = samples_once(&http, "jtp_watchers", 1.0).await;
+    let seen = samples_once(&page, "jtp_watchers", 1.0).await;
     assert_eq!(seen["jtp_connections_open"], 2.0);
     assert_eq!(seen["jtp_images_sent_total"], 21.0);
     assert_eq!(seen["jtp_body_bytes_sent_total"], bytes as f64);
@@ -110,7 +108,7 @@ async fn the_page_shows_what_the_server_did() {
     watch.cancel().await.unwrap();
     watcher.close().await;
     client.close().await;
-    let seen = samples_once(&http, "jtp_connections_open", 0.0).await;
+    let seen = samples_once(&page, "jtp_connections_open", 0.0).await;
     assert_eq!(seen["jtp_watchers"], 0.0);
     assert_eq!(seen["jtp_connections_accepted_total"], 2.0);
     let closed = seen

@@ -1,9 +1,9 @@
 //! The example `tenants`: two clients and a stranger, each with a certificate of its own.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jtp_kit::{Folder, Process};
 use jtp_tokio::Client;
 use jtp_tokio::client::Error;
 use jtp_tokio::jtp_core::ImageId;
@@ -13,14 +13,14 @@ use jtp_tokio::rustls::{self, ClientConfig, RootCertStore};
 use jtp_tokio::server::ErrorCode;
 use jtp_tokio::store::MemoryStore;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tenants::{Fingerprint, Tenants};
-use tokio::io::{AsyncBufReadExt, BufReader};
 
-#[expect(dead_code, reason = "not all of it is used here")]
-mod common;
+use crate::http::serve;
+use crate::process::command;
+use example::{Fingerprint, Tenants, server, server_tls};
+
 #[expect(dead_code, reason = "the example's main is not used here")]
-#[path = "../tenants.rs"]
-mod tenants;
+#[path = "../../tenants.rs"]
+mod example;
 
 const LIMIT: usize = 1 << 20;
 
@@ -116,9 +116,9 @@ async fn each_tenant_sees_its_own_catalog_and_a_stranger_is_refused() {
     tenants.add(Fingerprint::of(&bob.certificate), stores[1].clone());
 
     let own = authority.issue("localhost");
-    let tls = tenants::server_tls(vec![own.certificate], own.key, authority.roots()).unwrap();
-    let server = tenants::server(tls, tenants);
-    let address = common::serve(&server).await;
+    let tls = server_tls(vec![own.certificate], own.key, authority.roots()).unwrap();
+    let server = server(tls, tenants);
+    let address = serve(&server).await;
     let mut clients = [alice, bob].map(|identity| authority.client(&address, Some(identity)));
 
     assert_eq!(listed(&mut clients[0]).await, ["alice.png"]);
@@ -164,9 +164,9 @@ async fn each_tenant_sees_its_own_catalog_and_a_stranger_is_refused() {
 async fn a_client_without_a_certificate_of_the_ca_fails_in_tls() {
     let (authority, other) = (Authority::new(), Authority::new());
     let own = authority.issue("localhost");
-    let tls = tenants::server_tls(vec![own.certificate], own.key, authority.roots()).unwrap();
-    let server = tenants::server(tls, Tenants::default());
-    let address = common::serve(&server).await;
+    let tls = server_tls(vec![own.certificate], own.key, authority.roots()).unwrap();
+    let server = server(tls, Tenants::default());
+    let address = serve(&server).await;
     for identity in [None, Some(other.issue("alice"))] {
         let error = authority
             .client(&address, identity)
@@ -178,44 +178,28 @@ async fn a_client_without_a_certificate_of_the_ca_fails_in_tls() {
     }
 }
 
-/// The program itself, with its files. `cargo test -p jtp-examples` builds it before it runs this.
+/// The program itself, with its files.
 #[tokio::test]
 async fn the_program_serves_a_folder_to_its_tenant() {
     let authority = Authority::new();
     let [own, alice] = ["localhost", "alice"].map(|name| authority.issue(name));
     let place = tempfile::tempdir().unwrap();
-    std::fs::create_dir(place.path().join("photos")).unwrap();
+    place.path().make_dir("photos");
     for (name, content) in [
-        ("server.pem", own.pem[0].as_str()),
-        ("server.key", own.pem[1].as_str()),
-        ("ca.pem", authority.pem.as_str()),
+        ("server.pem", &*own.pem[0]),
+        ("server.key", &*own.pem[1]),
+        ("ca.pem", &*authority.pem),
         ("photos/alice.png", "of alice"),
     ] {
-        std::fs::write(place.path().join(name), content).unwrap();
+        place.path().write(name, content);
     }
     let fingerprint = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &alice.certificate);
-    let digits: Vec<String> = fingerprint
-        .as_ref()
-        .iter()
-        .map(|b| format!("{b:02X}"))
-        .collect();
-    let tenant = format!("{}=photos", digits.join(":"));
+    let digits = fingerprint.as_ref().iter().map(|b| format!("{b:02X}"));
+    let tenant = format!("{}=photos", digits.collect::<Vec<_>>().join(":"));
 
-    // target/PROFILE/deps/tenants-HASH
-    let test = std::env::current_exe().unwrap();
-    let examples = test.ancestors().nth(2).unwrap().join("examples");
-    let program = examples.join(format!("tenants{}", std::env::consts::EXE_SUFFIX));
-    let mut child = tokio::process::Command::new(program)
-        .args(["127.0.0.1:0", "server.pem", "server.key", "ca.pem", &tenant])
-        .current_dir(place.path())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = lines.next_line().await.unwrap().unwrap();
-    let address = line.strip_prefix("listening on ").unwrap();
-    let mut client = authority.client(address, Some(alice));
+    let args = ["127.0.0.1:0", "server.pem", "server.key", "ca.pem", &tenant];
+    let program = Process::listening(command("tenants", &args, place.path()));
+    let mut client = authority.client(&program.address, Some(alice));
     assert_eq!(listed(&mut client).await, ["alice.png"]);
 }
 

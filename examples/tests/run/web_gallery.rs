@@ -8,7 +8,6 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::Html;
 use axum::routing::get;
-use common::http;
 use jtp_tokio::jtp_core::compress::Threshold;
 use jtp_tokio::store::MemoryStore;
 use jtp_tokio::{Client, Server, ShutdownSignal};
@@ -16,12 +15,13 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use web_gallery::Gallery;
 
-mod common;
+use crate::http::{http, serve, serve_http};
+use example::Gallery;
+
 #[expect(dead_code, reason = "the example's main is not used here")]
-#[path = "../web_gallery/main.rs"]
-mod web_gallery;
+#[path = "../../web_gallery/main.rs"]
+mod example;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,7 +47,7 @@ async fn gallery(store: &Arc<MemoryStore>) -> (String, ShutdownSignal) {
         store: store.clone(),
         shutdown: shutdown.clone(),
     };
-    (common::serve_http(gallery.router()).await, shutdown)
+    (serve_http(gallery.router()).await, shutdown)
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn the_page_and_the_jtp_server_have_the_same_images() {
         .unwrap();
     store.insert("e.unknown", b"anything".as_slice()).unwrap();
     let (address, _) = gallery(&store).await;
-    let jtp = common::serve(&Server::builder(store.clone()).build()).await;
+    let jtp = serve(&Server::builder(store.clone()).build()).await;
 
     let page = http(&address, "GET", "/", &[]).await;
     assert_eq!(page.status, 200);
@@ -300,7 +300,7 @@ async fn chromium_draws_all_images_and_a_new_one() {
     let observer = Router::new()
         .route("/observer", get(|| async { Html(OBSERVER) }))
         .route("/report/{names}", get(report));
-    let address = common::serve_http(gallery.router().merge(observer)).await;
+    let address = serve_http(gallery.router().merge(observer)).await;
 
     let profile = tempfile::tempdir().unwrap();
     let mut browser = tokio::process::Command::new(chromium)

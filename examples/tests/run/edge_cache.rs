@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edge_cache::{Config, EdgeStore};
+use example::{Config, EdgeStore};
+use jtp_kit::{bmp, noise};
 use jtp_tokio::client::Error;
 use jtp_tokio::jtp_core::ImageId;
 use jtp_tokio::jtp_core::client::ClientError;
@@ -15,27 +16,21 @@ use jtp_tokio::store::MemoryStore;
 use jtp_tokio::{Client, ImageError, Server};
 use tokio::net::TcpListener;
 
-#[expect(dead_code, reason = "not all of it is used here")]
-mod common;
+use crate::http::serve;
+
 #[expect(dead_code, reason = "the example's main is not used here")]
-#[path = "../edge_cache/main.rs"]
-mod edge_cache;
+#[path = "../../edge_cache/main.rs"]
+mod example;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 
 /// An image that no other one equals. Those of odd `n` compress well.
 fn image(n: usize, length: usize) -> Vec<u8> {
-    let mut bytes = n.to_be_bytes().to_vec();
-    let mut state = n as u64 | 1;
-    while bytes.len() < length {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let byte = if n % 2 == 0 { state >> 56 } else { state >> 63 };
-        bytes.push(byte.to_be_bytes()[7]);
-    }
-    bytes.truncate(length);
-    bytes
+    let bytes = match n % 2 {
+        0 => noise(length - 8, n as u64),
+        _ => bmp(length - 8, 0),
+    };
+    [bytes, n.to_be_bytes().to_vec()].concat()
 }
 
 /// An upstream whose requests each take `delay` longer.
@@ -56,7 +51,7 @@ async fn edge(upstream: &str, folder: &Path, max_bytes: u64, relist: Duration) -
         relist,
     };
     let store = EdgeStore::connect(config).await.unwrap();
-    common::serve(&Server::builder(store).build()).await
+    serve(&Server::builder(store).build()).await
 }
 
 async fn fetch_all(address: &str) -> BTreeMap<ImageId, Vec<u8>> {
@@ -127,7 +122,7 @@ async fn images_are_fetched_once_and_equal_those_of_the_upstream() {
         );
     }
     let upstream = upstream(&store, Duration::from_millis(5));
-    let upstream_address = common::serve(&upstream).await;
+    let upstream_address = serve(&upstream).await;
     let folder = tempfile::tempdir().unwrap();
     let address = edge(&upstream_address, folder.path(), 1 << 30, FIVE_MINUTES).await;
 
@@ -166,7 +161,7 @@ async fn the_folder_stays_within_its_bound() {
     // Over an eighth of the bound.
     store.insert("large.png", image(1000, 60_000)).unwrap();
     let upstream = upstream(&store, Duration::ZERO);
-    let upstream_address = common::serve(&upstream).await;
+    let upstream_address = serve(&upstream).await;
     let folder = tempfile::tempdir().unwrap();
     let address = edge(&upstream_address, folder.path(), MAX_BYTES, FIVE_MINUTES).await;
 
@@ -259,7 +254,7 @@ async fn a_removed_image_disappears_with_the_next_list() {
     let store = Arc::new(MemoryStore::new());
     let a = store.insert("a.png", image(1, 5000)).unwrap();
     store.insert("b.png", image(2, 5000)).unwrap();
-    let upstream_address = common::serve(&upstream(&store, Duration::ZERO)).await;
+    let upstream_address = serve(&upstream(&store, Duration::ZERO)).await;
     let folder = tempfile::tempdir().unwrap();
     let relist = Duration::from_millis(100);
     let address = edge(&upstream_address, folder.path(), 1 << 20, relist).await;
@@ -275,7 +270,7 @@ async fn a_new_run_uses_the_folder_and_replaces_damaged_files() {
         .map(|n| store.insert(&format!("{n}.png"), image(n, 5000)).unwrap())
         .collect();
     let upstream = upstream(&store, Duration::ZERO);
-    let upstream_address = common::serve(&upstream).await;
+    let upstream_address = serve(&upstream).await;
     let folder = tempfile::tempdir().unwrap();
     let address = edge(&upstream_address, folder.path(), 1 << 20, FIVE_MINUTES).await;
     let expected = fetch_all(&address).await;
@@ -306,7 +301,7 @@ async fn misses_of_one_response_overlap() {
             .unwrap();
     }
     let upstream = upstream(&store, Duration::from_millis(50));
-    let upstream_address = common::serve(&upstream).await;
+    let upstream_address = serve(&upstream).await;
     let folder = tempfile::tempdir().unwrap();
     let address = edge(&upstream_address, folder.path(), 1 << 30, FIVE_MINUTES).await;
 

@@ -1,4 +1,4 @@
-//! What the tests of the examples share.
+//! Servers on a free port, and HTTP requests.
 
 use jtp_tokio::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

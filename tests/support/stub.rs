@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use jtp_tokio::store::MemoryStore;
 
-use crate::support::TEST_TIMEOUT;
-use crate::support::bytes::*;
-use crate::support::files::noise;
+use super::TEST_TIMEOUT;
+use super::bytes::*;
+use super::files::noise;
 
 /// A request as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
