@@ -18,8 +18,10 @@ pub(crate) struct Client {
     pub(crate) undecoded: bool,
     /// The output that is shown and not sent.
     pub(crate) offered: Vec<u8>,
+    /// The last event, without its data.
+    pub(crate) last: Option<Event<'static>>,
     /// The data of the current image.
-    data: Vec<u8>,
+    pub(crate) data: Vec<u8>,
     /// Nothing is received any more.
     pub(crate) has_ended: bool,
 }
@@ -49,6 +51,7 @@ impl Client {
             config,
             undecoded: false,
             offered: Vec::new(),
+            last: None,
             data: Vec::new(),
             has_ended: false,
         }
@@ -102,6 +105,7 @@ impl Client {
         let (used, event) = match result {
             Ok(received) => {
                 let used = received.used;
+                self.last = received.event.clone().map(Event::into_owned);
                 self.model
                     .receive(if self.has_ended { &[] } else { &input[..used] });
                 let event = received.event.map(|event| match event {

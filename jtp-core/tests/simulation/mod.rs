@@ -2,7 +2,7 @@
 //! with its input; all images and catalogs from one store; and each connection is followed by the models of jtp-kit.
 
 pub(crate) mod calls;
-mod client;
+pub(crate) mod client;
 mod link;
 mod network;
 pub(crate) mod pair;
