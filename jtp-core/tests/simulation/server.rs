@@ -285,6 +285,14 @@ impl Server {
             if is_idle && !self.is_deciding && !self.has_ended {
                 assert!(machine.wants_read(&self.input), "stuck: {machine:?}");
             }
+            if is_idle && self.is_shutting_down && !self.is_deciding {
+                let is_open = machine.close_reason().is_none();
+                assert!(
+                    !is_open || self.model.is_inside_request(),
+                    "S16: {:?}",
+                    self.model
+                );
+            }
             if machine.is_watching() && self.offered.is_empty() && self.reason.is_none() {
                 let is_cancelling = self.model.is_inside_request();
                 assert!(machine.deadline().is_none() || is_cancelling, "N4");
