@@ -127,10 +127,13 @@ pub(crate) fn server_bytes(images: &[(&str, &[u8])], data: &[u8]) {
 
 /// The settings of a client with low limits.
 fn low_limits(pipeline: bool) -> ClientConfig {
-    ClientConfig::new()
+    let config = ClientConfig::new()
         .with_pipeline(pipeline)
         .with_max_image_size(400)
-        .with_max_window(1 << 16)
+        .with_max_window(1 << 16);
+    let limits = (config.pipeline(), config.max_image_size());
+    assert_eq!(limits, (pipeline, 400));
+    config
 }
 
 /// The images of which the bytes of a client's server consist. The last one is over the client's limit.
@@ -162,12 +165,16 @@ pub(crate) fn client(steps: usize, rng: &mut Rng) {
             }
             3 => drop(client.cancel(now)),
             4 | 5 => drop(client.send(part(rng, client.offered.len()), now)),
-            6..11 => frame(&store, rng, &mut input),
+            6..11 => frame(&store, client.model.asked(), rng, &mut input),
             11..14 => {
                 client.undecoded = rng.one_in(3);
                 let count = part(rng, input.len());
                 let (used, _) = client.receive(&input[..count], now);
                 input.drain(..used);
+                // Perhaps before the last events of the response.
+                if input.is_empty() && rng.one_in(20) {
+                    client.end(now);
+                }
             }
             14 => {
                 let millis = *rng.pick(&[1, 5_000, 61_000]);
@@ -184,11 +191,16 @@ pub(crate) fn client(steps: usize, rng: &mut Rng) {
     client.receive_all(&[], latest);
 }
 
-/// A frame that a server may send, expected or not.
-fn frame(store: &Store, rng: &mut Rng, out: &mut Vec<u8>) {
+/// A frame that a server may send: often the header that answers the request, but also others.
+fn frame(store: &Store, asked: Option<u8>, rng: &mut Rng, out: &mut Vec<u8>) {
     let image = store.some_image(rng);
+    let kind = asked.map(|code| RequestKind::ALL[usize::from(code)]);
+    let header = match kind.and_then(|kind| Request::of(kind, Vec::new())) {
+        Some(request) if rng.one_in(2) => request.kind().header(),
+        _ => *rng.pick(&Header::ALL),
+    };
     match rng.below(12) {
-        0..6 => match *rng.pick(&Header::ALL) {
+        0..6 => match header {
             Header::Data => response::encode_data_head(rng.below(4), out),
             header if header.has_varint() => response::encode_head(header, rng.below(4), out),
             header => out.extend_from_slice(&header.bytes()),

@@ -229,7 +229,8 @@ impl Client {
                 "{:?}",
                 self.model
             );
-            assert!(!machine.is_idle() || machine.outstanding() == 0);
+            let is_idle = self.model.is_idle() && output.is_empty();
+            assert_eq!(machine.is_idle(), is_idle, "{:?}", self.model);
         }
         if machine.fault().is_some() {
             assert!(self.has_ended && !machine.is_idle());

@@ -160,9 +160,16 @@ fn size(rng: &mut Rng) -> usize {
 fn request(link: &mut Link, store: &Store, rng: &mut Rng, now: Time) {
     let kind = *rng.pick(&RequestKind::ALL);
     let mut ids: Vec<ImageId> = (0..rng.below(8)).map(|_| store.some_id(rng)).collect();
-    if matches!(kind, RequestKind::Batch { .. }) && rng.one_in(6) {
+    match kind {
         // Larger than one output window.
-        ids.extend((0..2_500).map(|n| ImageId(1_000 + n)));
+        RequestKind::Batch { .. } if rng.one_in(6) => {
+            ids.extend((0..2_500).map(|n| ImageId(1_000 + n)));
+        }
+        // The same one so often that a varint would have two bytes.
+        RequestKind::GetById { .. } if rng.one_in(20) => {
+            ids.extend(store.smallest().into_iter().cycle().take(200));
+        }
+        _ => {}
     }
     // CANCEL is a call of its own.
     if let Some(request) = Request::of(kind, ids) {

@@ -137,6 +137,13 @@ impl Store {
         self.variant(id, self.is_compressible(id) && rng.one_in(6))
     }
 
+    /// The image of which the least bytes are sent.
+    pub(crate) fn smallest(&self) -> Option<ImageId> {
+        let listed = self.current.entries.iter().map(|entry| entry.image);
+        let smallest = listed.min_by_key(|image| image.length);
+        smallest.map(|image| ImageId(image.id))
+    }
+
     /// Adds, removes, renames or re-encodes an image, without publishing the change.
     pub(crate) fn change(&mut self, rng: &mut Rng) {
         let id = match rng.below(8) {

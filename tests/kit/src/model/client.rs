@@ -348,7 +348,13 @@ impl Client {
         self.is_over = true;
         let mut rest = self.clone();
         while rest.next().is_ok() {}
-        rest.requests.is_empty() && rest.input.is_empty() && rest.state == State::Boundary
+        rest.is_idle()
+    }
+
+    /// Whether nothing is due, and no frame has come in part.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.input.is_empty() && self.state == State::Boundary
     }
 
     /// The connection is given up.
@@ -360,6 +366,13 @@ impl Client {
     #[must_use]
     pub fn outstanding(&self) -> usize {
         self.requests.len()
+    }
+
+    /// The request that is answered next, if it is sent.
+    #[must_use]
+    pub fn asked(&self) -> Option<u8> {
+        let first = self.requests.front().filter(|first| first.is_sent);
+        first.map(|first| first.code)
     }
 
     /// Whether a response or a JTPC is due. During WATCH none is.
