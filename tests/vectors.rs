@@ -16,3 +16,6 @@ mod read;
 mod rfc;
 #[path = "vectors/rust/server.rs"]
 mod server;
+#[allow(dead_code)]
+#[path = "../jtp-core/tests/simulation/mod.rs"]
+mod simulation;

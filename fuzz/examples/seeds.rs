@@ -145,20 +145,10 @@ fn main() {
     ];
     let invalid = invalid.map(|(name, bytes)| (name.to_owned(), bytes));
     for (name, bytes) in exchanges.iter().chain(&invalid) {
-        save(
-            "server_bytes",
-            name,
-            &[&[1, 0, 3, 0, 90], &bytes[..]].concat(),
-        );
-        save(
-            "server_chunks",
-            name,
-            &[
-                &[1, 1, 2, 3, 5, 8, 13, 21, 34, 0, 9, 0, 1, 40, 3, 0, 2],
-                &bytes[..],
-            ]
-            .concat(),
-        );
+        // As a whole, and in pieces. The first byte has the settings and the number of choices.
+        save("server_bytes", name, &[&[1], &bytes[..]].concat());
+        let in_pieces = [&[0x91, 3, 5, 0, 2, 3, 1, 2, 3, 2], &bytes[..]].concat();
+        save("server_bytes", &format!("pieces_{name}"), &in_pieces);
         save("wire_decode", &format!("request_{name}"), bytes);
     }
 
@@ -216,44 +206,45 @@ fn main() {
     let answered_packed = counted(Header::ListAndGet, 1, &[&packed_head[..], &small].concat());
     let cut_short = counted(Header::ListAndGet, 4, &packets(&[0, 1]));
     let event = [&b"JTPW"[..], &one].concat();
-    // The first bytes: settings, then the requests (see `client_bytes::request`).
+    // The first bytes: settings, then the requests (a type, and bits that select IDs).
     let responses: [(&str, &[u8], Vec<u8>); 11] = [
-        ("list", &[0x03, 0], answered_list.clone()),
-        ("get", &[0x03, 0b0010_1001], answered_get.clone()),
+        ("list", &[0x03, 1], answered_list.clone()),
+        ("get", &[0x03, 0b0010_1000], answered_get.clone()),
         (
             "batch",
-            &[0x03, 0b0001_1011],
+            &[0x03, 0b0001_1010],
             counted(Header::Batch, 2, &packets(&[2, 3])),
         ),
-        ("all", &[0x03, 4], answered_all.clone()),
-        ("packed", &[0x03, 4], answered_packed),
+        ("all", &[0x03, 5], answered_all.clone()),
+        ("packed", &[0x03, 5], answered_packed),
         (
             "pipelined",
-            &[0x05, 0, 4],
+            &[0x05, 1, 5],
             [&answered_list[..], &answered_all].concat(),
         ),
-        ("watch", &[0x13, 5], [&event[..], &event, b"JTPC"].concat()),
-        ("cancelled", &[0x13, 4], [&cut_short[..], b"JTPC"].concat()),
+        ("watch", &[0x13, 4], [&event[..], &event, b"JTPC"].concat()),
+        ("cancelled", &[0x13, 5], [&cut_short[..], b"JTPC"].concat()),
         (
             "cancelled_late",
-            &[0x13, 0],
+            &[0x13, 1],
             [&answered_list[..], b"JTPC"].concat(),
         ),
         (
             "error_inside",
-            &[0x03, 4],
+            &[0x03, 5],
             [&cut_short[..], &error].concat(),
         ),
-        ("error", &[0x03, 0], error.clone()),
+        ("error", &[0x03, 1], error.clone()),
     ];
     for (name, settings, bytes) in responses {
         // Decoded by the connection, and left undecoded.
         for (prefix, bit) in [("", 0), ("undecoded_", 0x40)] {
             let name = format!("{prefix}{name}");
             let settings = [&[settings[0] | bit], &settings[1..]].concat();
-            save("client_bytes", &name, &[&settings[..], &bytes].concat());
-            let chunks = [&settings[..], &[1, 2, 3, 5, 8, 13, 21, 34], &bytes].concat();
-            save("client_chunks", &name, &chunks);
+            for (prefix, choices) in [("", [0; 4]), ("pieces_", [2, 3, 9, 2])] {
+                let name = format!("{prefix}{name}");
+                save("client_bytes", &name, &[&settings[..], &choices, &bytes].concat());
+            }
         }
         save("wire_decode", &format!("response_{name}"), &bytes);
     }
@@ -265,23 +256,9 @@ fn main() {
     varint::encode(u32::MAX, &mut varint_max);
     save("wire_decode", "varint_most", &varint_max);
 
-    // Bytes that `arbitrary` turns into values.
-    let counting: Vec<u8> = (0..=255).collect();
-    for (name, stride) in [("ascending", 1), ("sevens", 7), ("large", 251)] {
-        let bytes: Vec<u8> = counting.iter().map(|n| n.wrapping_mul(stride)).collect();
-        save("wire_round_trip", name, &bytes);
-    }
-
     // Random bytes for `pair` and `calls`.
     for seed in 1..=8u64 {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut byte = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_be_bytes()[3]
-        };
-        let bytes: Vec<u8> = (0..700).map(|_| byte()).collect();
+        let bytes = jtp_kit::noise(700, seed);
         save("pair", &format!("seed_{seed}"), &bytes);
         save(
             "calls",

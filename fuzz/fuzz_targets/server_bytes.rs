@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| jtp_fuzz::server_bytes::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| jtp_fuzz::connections::server_bytes(data));

@@ -2,33 +2,23 @@
 //! is violated. `tests/seeds.rs` runs the same functions on the seeds.
 
 pub mod body;
-pub mod calls;
-pub mod client_bytes;
-pub mod client_chunks;
+pub mod connections;
 pub mod identities;
 pub mod names;
 pub mod object_catalog;
-pub mod pair;
 pub mod proxy;
-mod serve;
-pub mod server_bytes;
-pub mod server_chunks;
 pub mod wire_decode;
-pub mod wire_round_trip;
 
 /// The function of a target.
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("wire_decode", wire_decode::run),
-    ("wire_round_trip", wire_round_trip::run),
-    ("server_bytes", server_bytes::run),
-    ("server_chunks", server_chunks::run),
-    ("client_bytes", client_bytes::run),
-    ("client_chunks", client_chunks::run),
-    ("pair", pair::run),
-    ("calls", calls::run),
+    ("server_bytes", connections::server_bytes),
+    ("client_bytes", connections::client_bytes),
+    ("pair", connections::pair),
+    ("calls", connections::calls),
     ("body", body::run),
     ("names", names::run),
     ("object_catalog", object_catalog::run),
@@ -50,15 +40,6 @@ impl<'a> ByteReader<'a> {
             }
             None => 0,
         }
-    }
-
-    /// A number below `limit`.
-    pub fn below(&mut self, limit: u32) -> u32 {
-        let mut number = u32::from(self.byte());
-        if limit > 256 {
-            number = number << 8 | u32::from(self.byte());
-        }
-        number % limit.max(1)
     }
 
     /// The next bytes, at most `count`.

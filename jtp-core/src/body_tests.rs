@@ -77,19 +77,6 @@ fn outcome(id: ImageId, compressed: bool, wire: &[u8]) -> Outcome {
     )
 }
 
-/// Incompressible bytes.
-#[cfg(feature = "zstd")]
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_be_bytes()[0]
-    };
-    core::iter::repeat_with(next).take(length).collect()
-}
-
 #[test]
 fn w3_raw_data_are_not_copied_and_their_id_is_checked() {
     let mut body = BodyReceiver::default();
@@ -158,6 +145,7 @@ fn w8_without_zstd_a_compressed_image_is_unsupported() {
 #[cfg(feature = "zstd")]
 mod compressed {
     use super::*;
+    use jtp_kit::noise;
     use proptest::prelude::*;
     use std::io::Write;
 
@@ -177,7 +165,7 @@ mod compressed {
 
     fn text(length: usize) -> Vec<u8> {
         let words: &[&[u8]] = &[b"packet ", b"catalog ", b"snapshot ", b"image\n"];
-        let order = noise(length / 6 + 1);
+        let order = noise(length / 6 + 1, 1);
         let mut text: Vec<u8> = order
             .iter()
             .flat_map(|&at| words[usize::from(at) % 4])
@@ -269,10 +257,10 @@ mod compressed {
     #[test]
     fn w8_blocks_over_their_limit_are_faults_also_in_one_piece() {
         // With a window of 1 KiB, blocks have at most 1 KiB.
-        let data = noise(1025);
+        let data = noise(1025, 1);
         good(&data[1..], &by_hand(0, &[&data[1..]]));
         broken(&data, &by_hand(0, &[&data]));
-        let data = noise(20_000);
+        let data = noise(20_000, 1);
         let blocks: Vec<&[u8]> = data.chunks(1000).collect();
         good(&data, &by_hand(0, &blocks));
         good(&data, &by_hand(5 << 3, &[&data]));
@@ -284,7 +272,7 @@ mod compressed {
         // match finds depend on where the library's ring buffer wraps, and on its earlier contents. So that those
         // are the same, each frame is decoded twice before the splits are compared.
         let mut body = BodyReceiver::new(LIMIT, 1 << 10);
-        let noise = noise(40_000);
+        let noise = noise(40_000, 1);
         for seed in 0..40 {
             let mut encoder = zstd::stream::Encoder::new(Vec::new(), 9).unwrap();
             encoder.window_log(17).unwrap();

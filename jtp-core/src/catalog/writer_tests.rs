@@ -37,17 +37,6 @@ fn events(from: &Cursor) -> Vec<String> {
     names
 }
 
-#[test]
-fn s5_entries_are_sorted_by_name_bytes_then_id() {
-    let mut writer = CatalogWriter::new();
-    for (name, id) in [("b", 1), ("a", 9), ("é", 4), ("a", 2), ("Z", 5)] {
-        writer.insert(name, image(id)).unwrap();
-    }
-    let catalog = writer.publish();
-    let order: Vec<_> = catalog.entries().map(|e| (e.name, e.id.0)).collect();
-    assert_eq!(order, [("Z", 5), ("a", 2), ("a", 9), ("b", 1), ("é", 4)]);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     /// In order and not, with IDs and names that come several times, into an empty catalog and into another one.
@@ -194,13 +183,11 @@ fn w5_reserved_types_and_flags_are_not_kept() {
 #[test]
 fn many_images_are_found_by_id_and_listed_in_order() {
     let mut writer = CatalogWriter::new();
-    let mut seed = 1u64;
+    let mut rng = jtp_kit::Rng::new(1);
     let count: usize = if cfg!(miri) { 200 } else { 5_000 };
-    for n in 0..count as u64 {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n);
-        writer
-            .insert(&format!("{:016x}.png", seed.rotate_left(17)), image(seed))
-            .unwrap();
+    for _ in 0..count {
+        let name = format!("{:016x}.png", rng.next());
+        writer.insert(&name, image(rng.next())).unwrap();
     }
     let catalog = writer.publish();
     assert_eq!(catalog.len(), count);
@@ -290,8 +277,8 @@ fn retain_keeps_unchanged_chunks_shared() {
 
 proptest! {
     #[test]
-    fn a_writer_behaves_like_a_map_from_id_to_name(
-        steps in prop::collection::vec((0..60u64, 0..4u8, "[a-c]{0,3}"), 0..200)
+    fn s5_a_writer_behaves_like_a_map_from_id_to_name(
+        steps in prop::collection::vec((0..60u64, 0..4u8, "[Zabé]{0,3}"), 0..200)
     ) {
         let mut writer = CatalogWriter::new();
         let mut model = BTreeMap::new();

@@ -251,6 +251,11 @@ impl ServerConnection {
                 if cancelled {
                     watching.end.get_or_insert(WatchEnd::Cancel);
                 }
+                if self.draining {
+                    // S16: the shutdown came before the decision.
+                    let reason = CloseReason::Shutdown;
+                    watching.end.get_or_insert(WatchEnd::Close(reason));
+                }
                 self.state = State::Watching(watching);
                 self.progress(now);
                 return Ok(());

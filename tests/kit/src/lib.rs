@@ -5,6 +5,7 @@ mod allocations;
 mod collision;
 mod folder;
 mod images;
+pub mod model;
 mod output;
 mod process;
 mod rng;

@@ -1,24 +1,21 @@
-//! Exchanges with the client state machine, with the input split in several ways.
+//! Exchanges with the client state machine and its model, with the input split in several ways.
 
-use jtp_core::client::{
-    ClientConfig, ClientConnection, ClientError, Event, PeerError, Request, ResponseKind,
-};
+use jtp_core::client::{ClientConfig, ClientError, Event, PeerError, Request, ResponseKind};
 use jtp_core::wire::WireError;
 use jtp_core::wire::request::RequestKind;
 use jtp_core::{ImageFault, ImageId, Time};
 use serde_json::{Value, json};
 
 use crate::read::{Vector, bytes, kind_named, vectors};
+use crate::simulation::client::Client;
 
 const NOW: Time = Time::ZERO;
 
-/// The state machine, the bytes it sent, and its events in the format of the vectors.
+/// The state machine and the model that follows it, the bytes it sent, and its events in the format of the vectors.
 struct Exchange {
-    connection: ClientConnection,
+    client: Client,
     sent: Vec<u8>,
     events: Vec<Value>,
-    /// The decoded bytes of the current image.
-    data: Vec<u8>,
     /// The number of bytes received before the current piece.
     received: usize,
     cut: usize,
@@ -35,52 +32,37 @@ impl Exchange {
             config = config.with_max_image_size(max);
         }
         Exchange {
-            connection: ClientConnection::new(config, NOW),
+            client: Client::new(config, NOW),
             sent: Vec::new(),
             events: Vec::new(),
-            data: Vec::new(),
             received: 0,
             cut,
         }
     }
 
     fn send(&mut self) {
-        while !self.connection.transmit().is_empty() {
-            self.sent.extend_from_slice(self.connection.transmit());
-            let all = self.connection.transmit().len();
-            self.connection.transmitted(all, NOW).unwrap();
+        while !self.client.offered.is_empty() {
+            self.sent.extend(self.client.send(usize::MAX, NOW));
         }
     }
 
     fn receive(&mut self, mut piece: &[u8]) {
         let length = piece.len();
-        loop {
-            let error = match self.connection.receive(piece, NOW) {
-                Ok(received) => {
-                    piece = &piece[received.used..];
-                    let Some(event) = received.event else {
-                        break;
-                    };
-                    if let Event::Data(data) = event {
-                        self.data.extend_from_slice(data);
-                    } else if let Some(value) = encode_event(&event, &mut self.data) {
-                        self.events.push(value);
-                    }
-                    self.send();
-                    continue;
-                }
-                Err(error) => error,
-            };
-            // The error is sticky and recorded once.
-            if !self.events.last().is_some_and(is_failure) {
-                let mut value = failure(&error);
-                // With one byte at a time, the offset of the byte that causes the failure is known.
-                if self.cut == 1 && value.get("failed").is_some() {
-                    value["at"] = self.received.into();
-                }
-                self.events.push(value);
+        let was_over = self.client.has_ended;
+        while let (used, Some(_)) = self.client.receive(piece, NOW) {
+            piece = &piece[used..];
+            let event = self.client.last.take().expect("an event");
+            self.events.extend(encode_event(&event, &self.client.data));
+            self.send();
+        }
+        // The error is sticky and recorded once.
+        if let Some(error) = self.client.machine.fault().filter(|_| !was_over) {
+            let mut value = failure(error);
+            // With one byte at a time, the offset of the byte that causes the failure is known.
+            if self.cut == 1 && value.get("failed").is_some() {
+                value["at"] = self.received.into();
             }
-            break;
+            self.events.push(value);
         }
         self.received += length;
     }
@@ -95,9 +77,9 @@ impl Exchange {
                 let kind = kind_named(with["request"].as_str().unwrap());
                 let request = Request::of(kind, ids).unwrap();
                 let keep_alive = with["keep_alive"].as_bool().unwrap();
-                self.connection.request(request, keep_alive, NOW).unwrap();
+                assert!(self.client.request(&request, keep_alive, NOW), "{label}");
             }
-            ("cancel", _) => self.connection.cancel(NOW).unwrap(),
+            ("cancel", _) => assert!(self.client.cancel(NOW), "{label}"),
             ("sent", Value::String(text)) => {
                 assert_eq!(std::mem::take(&mut self.sent), bytes(text), "{label}");
             }
@@ -106,10 +88,12 @@ impl Exchange {
                     self.receive(piece);
                 }
             }
-            ("server_ends", _) => match self.connection.receive_eof(NOW) {
-                Ok(()) => self.events.push(json!({"closed": true})),
-                Err(error) => self.events.push(failure(&error)),
-            },
+            ("server_ends", _) => {
+                self.client.end(NOW);
+                let fault = self.client.machine.fault();
+                self.events
+                    .push(fault.map_or(json!({"closed": true}), failure));
+            }
             ("events", Value::Array(events)) => {
                 let expected = events.iter().map(|event| self.expected(event));
                 let expected: Vec<Value> = expected.collect();
@@ -133,10 +117,6 @@ impl Exchange {
     }
 }
 
-fn is_failure(event: &Value) -> bool {
-    event.get("failed").is_some() || event.get("error").is_some()
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
@@ -149,7 +129,7 @@ fn name(kind: ResponseKind) -> &'static str {
     request.expect("a response answers a request").name()
 }
 
-fn encode_event(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
+fn encode_event(event: &Event<'_>, data: &[u8]) -> Option<Value> {
     Some(match event {
         Event::Begin { kind, count } => json!({"begin": name(*kind), "count": count}),
         Event::Entry(entry) | Event::NewImage(entry) => {
@@ -162,14 +142,11 @@ fn encode_event(event: &Event<'_>, data: &mut Vec<u8>) -> Option<Value> {
             });
             json!({if is_new_image { "new_image" } else { "entry" }: value})
         }
-        Event::Image(image) => {
-            data.clear();
-            json!({"image": {
-                "id": image.id.to_string(),
-                "flags": image.flags.bits(),
-                "length": image.length,
-            }})
-        }
+        Event::Image(image) => json!({"image": {
+            "id": image.id.to_string(),
+            "flags": image.flags.bits(),
+            "length": image.length,
+        }}),
         Event::ImageEnd { image, verdict } => {
             let mut value = json!({"image_end": image.id.to_string(), "verdict": match verdict {
                 Ok(_) => "good",

@@ -1,23 +1,23 @@
-//! Exchanges with the server state machine, with input and output split in several ways.
+//! Exchanges with the server state machine and its model, with input and output split in several ways.
 
 use std::collections::{HashMap, HashSet};
 
-use jtp_core::server::{ServerConfig, ServerConnection};
-use jtp_core::{CatalogWriter, FileType, Flags, Image, ImageId, Time};
+use jtp_core::server::ServerConfig;
+use jtp_core::{FileType, Flags, Image, ImageId, Time};
 use serde_json::Value;
 
 use crate::read::{Vector, bytes, vectors};
+use crate::simulation::server::Server;
+use crate::simulation::store::Store;
 
 const NOW: Time = Time::ZERO;
 
-/// A store in memory, the state machine, and its output.
+/// A store, the state machine and the model that follows it, and the output.
 struct Exchange {
-    writer: CatalogWriter,
-    images: HashMap<ImageId, Vec<u8>>,
+    store: Store,
     ids: HashMap<String, ImageId>,
     unreadable: HashSet<ImageId>,
-    connection: ServerConnection,
-    input: Vec<u8>,
+    server: Server,
     got: Vec<u8>,
     ended: bool,
     /// The maximum number of bytes of input and of output that move at once.
@@ -31,12 +31,10 @@ impl Exchange {
             .and_then(|options| options["watch"].as_bool());
         let config = ServerConfig::new().with_watch(option.unwrap_or(true));
         let mut exchange = Exchange {
-            writer: CatalogWriter::new(),
-            images: HashMap::new(),
+            store: Store::of(&[]),
             ids: HashMap::new(),
             unreadable: HashSet::new(),
-            connection: ServerConnection::new(config, NOW),
-            input: Vec::new(),
+            server: Server::new(config, NOW),
             got: Vec::new(),
             ended: false,
             cut,
@@ -46,7 +44,7 @@ impl Exchange {
         for file in catalog.expect("the catalog exists").list("files") {
             exchange.insert(file);
         }
-        exchange.writer.publish();
+        exchange.store.publish();
         exchange
     }
 
@@ -59,59 +57,39 @@ impl Exchange {
         let code = u8::try_from(file["type"].as_u64().unwrap()).unwrap();
         let id = ImageId::of(&image);
         assert_eq!(Some(&*id.to_string()), text("id"), "{name}");
-        let entry = Image::new(
-            id,
-            Flags::new(FileType::from_code(code), compressed.is_some()),
-            u32::try_from(sent.len()).unwrap(),
-        );
-        self.writer.insert(name, entry).unwrap();
-        self.images.insert(id, sent);
+        let flags = Flags::new(FileType::from_code(code), compressed.is_some());
+        let entry = Image::new(id, flags, u32::try_from(sent.len()).unwrap());
+        self.store.insert(name, entry, sent);
         self.ids.insert(name.to_owned(), id);
     }
 
     fn publish(&mut self) {
-        let catalog = self.writer.publish();
-        self.connection.catalog_changed(&catalog, NOW);
+        self.store.publish();
+        self.server.catalog_changed(&self.store, NOW);
         self.run();
-    }
-
-    fn feed(&mut self) {
-        loop {
-            let received = self.connection.receive(&self.input, NOW);
-            self.input.drain(..received.used);
-            if received.event.is_none() {
-                return;
-            }
-            self.connection.accept(self.writer.snapshot(), NOW).unwrap();
-        }
     }
 
     /// Loads bodies and takes output until nothing more happens.
     fn run(&mut self) {
         loop {
-            self.feed();
-            if let Some(request) = self.connection.wants_body() {
-                if self.unreadable.contains(&request.image().id) {
-                    self.connection.body_failed("unreadable", NOW).unwrap();
-                } else {
-                    let count = request.remaining();
-                    self.connection.body_loaded(count, NOW).unwrap();
+            self.server.receive_all(NOW);
+            while self.server.is_deciding {
+                self.server.accept(&self.store, NOW);
+                self.server.receive_all(NOW);
+            }
+            if let Some(request) = self.server.machine.wants_body() {
+                match self.unreadable.contains(&request.image().id) {
+                    true => self.server.fail_body(NOW),
+                    false => self.server.load(&self.store, false, u32::MAX, NOW),
                 }
             }
-            let shown = self.connection.transmit();
-            let mut some = shown.bytes.to_vec();
-            if let Some(span) = shown.body {
-                some.extend_from_slice(&self.images[&span.image.id][span.range()]);
-            }
-            some.truncate(self.cut.1);
-            self.connection.transmitted(some.len(), NOW).unwrap();
-            self.got.extend_from_slice(&some);
-            if self.connection.wants_finish() {
+            let some = self.server.send(self.cut.1, NOW);
+            if self.server.finish(NOW) {
                 self.ended = true;
-                self.connection.finished(NOW).unwrap();
             } else if some.is_empty() {
                 return;
             }
+            self.got.extend(some);
         }
     }
 
@@ -120,12 +98,12 @@ impl Exchange {
         match (what.as_str(), with) {
             ("client", Value::String(text)) => {
                 for piece in bytes(text).chunks(self.cut.0) {
-                    self.input.extend_from_slice(piece);
+                    self.server.input.extend_from_slice(piece);
                     self.run();
                 }
             }
             ("client_ends", _) => {
-                self.connection.receive_eof();
+                self.server.end();
                 self.run();
             }
             ("server", Value::Array(parts)) => {
@@ -148,7 +126,7 @@ impl Exchange {
                 self.publish();
             }
             ("disappear", Value::String(name)) => {
-                self.writer.remove(self.ids[name]);
+                self.store.unlist(self.ids[name]);
                 self.publish();
             }
             ("unreadable", Value::String(name)) => {

@@ -7,14 +7,8 @@ fn a_connection_is_refused_if_it_ends_before_any_answer() {
     let rate_limited = error_frame(ErrorCode::RateLimited, "");
     let list = head(Header::List, 0);
     let refused = |requests: &[Request], input: &[u8]| {
-        let mut connection = ClientConnection::new(ClientConfig::default(), NOW);
-        for request in requests {
-            connection.request(request.clone(), true, NOW).unwrap();
-        }
-        connection
-            .transmitted(connection.transmit().len(), NOW)
-            .unwrap();
-        receive(&mut connection, input, &mut Vec::new());
+        let mut connection = asked(ClientConfig::new(), requests);
+        let _ = receive(&mut connection, input);
         let before = connection.is_refused();
         let _ = connection.receive_eof(NOW);
         (before, connection.is_refused())

@@ -1,6 +1,5 @@
-//! The server's connection against scripted clients, on simulated time.
+//! The server's connection against scripted clients, on simulated time. Random ones are in the test `simulation`.
 
-mod cancel;
 mod clocks;
 mod completed;
 mod requests;
@@ -9,7 +8,6 @@ mod watch;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -17,7 +15,7 @@ use core::time::Duration;
 use super::*;
 use crate::catalog::CatalogWriter;
 use crate::image::{FileType, Flags, ImageId};
-use crate::wire::{Decoded, entry, packet, varint};
+use crate::wire::{Decoded, Dissector, Frame, packet, varint};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -156,80 +154,22 @@ impl Scenario {
     /// Removes and decodes the bytes that were sent: one text for each frame.
     fn frames(&mut self) -> Vec<String> {
         let sent = core::mem::take(&mut self.sent);
-        let mut texts = Vec::new();
-        let mut rest = &sent[..];
-        let mut packets = 0;
-        while !rest.is_empty() {
-            if packets > 0 && rest[0] != b'J' {
-                packets -= 1;
-                let Decoded::Complete { value, used } = packet::decode_head(rest).unwrap() else {
-                    texts.push(format!("cut in a head ({})", rest.len()));
-                    break;
-                };
-                let end = used + value.length as usize;
-                let Some(body) = rest.get(used..end) else {
-                    texts.push(format!("cut in a body ({})", rest.len() - used));
-                    break;
-                };
-                assert_eq!(
-                    ImageId::of(body),
-                    value.id,
-                    "S13: never a packet of wrong bytes"
-                );
-                texts.push(format!("packet {}", body.first().copied().unwrap_or(0)));
-                rest = &rest[end..];
-                continue;
-            }
-            let (header, after) = rest.split_at(4);
-            rest = after;
-            match header {
-                b"JTPC" => texts.push("JTPC".into()),
-                b"JTPE" => {
-                    let Decoded::Complete { value, used } = ErrorFrame::decode_body(rest).unwrap()
-                    else {
-                        panic!("a cut error frame")
-                    };
-                    texts.push(format!("JTPE {}", value.code));
-                    rest = &rest[used..];
-                }
-                b"JTPW" => {
-                    let Decoded::Complete { value, used } = entry::decode(rest).unwrap() else {
-                        panic!("a cut event")
-                    };
-                    texts.push(format!("JTPW {}", value.name));
-                    rest = &rest[used..];
-                }
-                b"JTPL" => {
-                    let Decoded::Complete { value, used } = varint::decode(rest).unwrap() else {
-                        panic!("a cut count")
-                    };
-                    rest = &rest[used..];
-                    let mut names = Vec::new();
-                    for _ in 0..value {
-                        let Decoded::Complete { value, used } = entry::decode(rest).unwrap() else {
-                            panic!("a cut entry")
-                        };
-                        names.push(String::from(value.name.trim_end_matches(".png")));
-                        rest = &rest[used..];
-                    }
-                    texts.push(format!("JTPL {}", names.join(" ")));
-                }
-                b"JTPD" => {
-                    packets = u32::from(rest[0]);
-                    rest = &rest[1..];
-                    texts.push(format!("JTPD {packets}"));
-                }
-                b"JTPB" | b"JTPG" => {
-                    let Decoded::Complete { value, used } = varint::decode(rest).unwrap() else {
-                        panic!("a cut count")
-                    };
-                    packets = value;
-                    rest = &rest[used..];
-                    texts.push(format!("{} {packets}", header.escape_ascii()));
-                }
-                other => panic!("not a header: {}", other.escape_ascii()),
-            }
+        let mut dissector = Dissector::server_to_client();
+        let (mut rest, mut texts) = (&sent[..], Vec::new());
+        while let Decoded::Complete { value, used } = dissector.decode(rest).unwrap() {
+            rest = &rest[used..];
+            texts.push(match value {
+                Frame::Response { header, count } => format!("{header:?} {count}"),
+                Frame::Entry(entry) => String::from(entry.name),
+                Frame::Packet(_) => continue,
+                Frame::Body(bytes) => format!("body {}", bytes[0]),
+                Frame::NewImage(entry) => format!("JTPW {}", entry.name),
+                Frame::Cancelled => "JTPC".into(),
+                Frame::Error(error) => format!("JTPE {}", error.code),
+                other => panic!("{other:?}"),
+            });
         }
+        assert!(rest.is_empty());
         texts
     }
 
