@@ -1,7 +1,7 @@
 //! The simulated store: images with their variants, a catalog, and what that catalog must hold.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -174,9 +174,9 @@ impl Store {
 
     fn add(&mut self, raw: Vec<u8>, skippable: bool) -> ImageId {
         let id = ImageId::of(&raw);
-        if !self.encodings.contains_key(&id) {
+        if let hash_map::Entry::Vacant(free) = self.encodings.entry(id) {
             let compressed = compress(&raw, skippable);
-            self.encodings.insert(id, Encodings { raw, compressed });
+            free.insert(Encodings { raw, compressed });
             self.ids.push(id);
         }
         id

@@ -60,7 +60,7 @@ impl Rng {
         let end: u64 = end.try_into().expect("not negative");
         let bytes = match end {
             0..=0x100 => 1,
-            0..=0x1_0000 => 2,
+            0x101..=0x1_0000 => 2,
             _ => 8,
         };
         N::try_from(self.next_bytes(bytes) % end.max(1)).expect("less than `end`")

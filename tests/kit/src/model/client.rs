@@ -286,10 +286,10 @@ impl Client {
                 let at = request.ids.iter().position(|id| *id == image.id);
                 request.ids.remove(at.ok_or(Failure::Peer)?); // R1
             }
-            (Some(Event::Image(image)), Some(request)) if request.code == BATCH => {
-                if request.ids.contains(&image.id) {
-                    return Err(Failure::Peer); // R1
-                }
+            (Some(Event::Image(image)), Some(request))
+                if request.code == BATCH && request.ids.contains(&image.id) =>
+            {
+                return Err(Failure::Peer); // R1
             }
             _ => {}
         }
