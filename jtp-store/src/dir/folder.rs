@@ -263,21 +263,55 @@ mod tests {
     use super::*;
     use crate::test_log::logged_by;
 
+    fn open(path: &Path, follow: Follow) -> Folder {
+        let (shared, events): (_, EventSink) = (Arc::default(), Arc::new(|_| true));
+        Folder::new(path.to_owned(), follow, Naming::Tree, true, shared, events)
+    }
+
+    #[test]
+    fn w9_lost_events_and_failed_scans_lead_to_a_scan_of_the_whole_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = open(place.path(), Follow::Events);
+        let now = Instant::now();
+        let scope = |folder: &mut Folder, at| folder.open(at).unwrap().map(|(_, scope)| scope);
+        let is_whole = |folder: &mut Folder| scope(folder, now).map(|scope| scope.is_whole());
+        assert_eq!(is_whole(&mut folder), Some(true));
+        assert!(!folder.is_scanned());
+        folder.scanned(&Scope::Whole, now);
+        folder.plan_check(now);
+        assert!(folder.is_scanned() && folder.next_check().unwrap() > now);
+        assert_eq!(is_whole(&mut folder), None, "there are events");
+        let due: [fn(&mut Folder, Instant); 3] = [
+            Folder::scan_now,
+            |folder, _| folder.scan_failed(),
+            |folder, _| folder.events_ended(),
+        ];
+        for due in due {
+            due(&mut folder, now);
+            assert_eq!(is_whole(&mut folder), Some(true));
+            folder.scanned(&Scope::Whole, now);
+        }
+        assert_eq!(folder.next_check(), Some(now), "events were lost");
+        // Changed sub-folders are scanned soon, and then a quarter of the time.
+        let name = || Name::from(std::ffi::OsStr::new("a"));
+        folder.scan_soon(name(), now);
+        assert_eq!(folder.scan_soon_at, Some(now + COLLECT));
+        let below = scope(&mut folder, now + COLLECT).unwrap();
+        assert!(!below.is_whole());
+        let begun = now.checked_sub(Duration::from_secs(1)).unwrap();
+        folder.scanned(&below, begun);
+        folder.scan_soon(name(), now);
+        assert!(folder.scan_soon_at.unwrap() >= now + Duration::from_secs(3));
+        folder.close();
+        assert!(!folder.is_scanned() && folder.scan_soon_at.is_none());
+    }
+
     #[test]
     fn the_log_says_once_for_each_folder_that_inodes_are_not_trusted() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("images");
         let logged = logged_by(|| {
-            let shared = Arc::new(SharedDir::default());
-            let events: EventSink = Arc::new(|_| true);
-            let mut folder = Folder::new(
-                path.clone(),
-                Follow::Never,
-                Naming::Flat,
-                true,
-                shared,
-                events,
-            );
+            let mut folder = open(&path, Follow::Never);
             for _ in 0..3 {
                 std::fs::create_dir(&path).unwrap();
                 assert!(folder.open(Instant::now()).unwrap().is_some());
