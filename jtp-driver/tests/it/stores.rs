@@ -370,15 +370,21 @@ fn s6_a_store_may_send_another_variant_than_it_listed() {
 }
 
 #[test]
-fn a_store_that_opens_another_image_fails_the_request() {
+fn s13_a_store_that_opens_another_image_or_too_many_bytes_fails_the_request() {
     smol::block_on(async {
-        let live = listing([png(ImageId(1), 3)].into_iter());
-        let other = png(ImageId(2), 3);
-        let store = Opens::new(live, move |_, _| {
-            OpenImage::whole(other, Bytes::from_static(b"abc"))
-        });
-        let address = start(&Server::builder(store).build()).await;
-        assert!(fetch_all(&mut client(&address)).await.is_err());
+        let (abc, xyz) = (ImageId::of(b"abc"), ImageId::of(b"xyz"));
+        let body = Remote::new(0, 0, Duration::ZERO).body(Bytes::new());
+        for (id, first) in [(xyz, &b"xyz"[..]), (abc, b"abcd")] {
+            let (listed, body) = (listing([png(abc, 3)].into_iter()), Arc::clone(&body));
+            let store = Opens::new(listed, move |_, _| {
+                OpenImage::streamed(png(id, 3), Bytes::from_static(first), body.clone())
+            });
+            let address = start(&Server::builder(store).build()).await;
+            let mut client = client(&address);
+            let error = client.list_and_get().next().await.err().unwrap();
+            let is_reported = matches!(error, Error::Protocol(ClientError::Server(_)));
+            assert!(is_reported, "{first:?}: {error:?}");
+        }
     });
 }
 
