@@ -119,6 +119,8 @@ pub(crate) struct Cut {
 pub(crate) struct Script {
     pub(crate) setup: Setup,
     pub(crate) steps: Vec<Step>,
+    /// Makes the timeout under test longer, for a machine that was too busy for it.
+    pub(crate) longer: Option<fn(&mut Setup)>,
     /// Texts that the log must contain, so that no scenario silently tests something else.
     pub(crate) expected_log: Vec<&'static str>,
 }
@@ -253,6 +255,7 @@ impl Script {
                 cut: Cut::default(),
             },
             steps: Vec::new(),
+            longer: None,
             expected_log: Vec::new(),
         }
     }
@@ -265,6 +268,12 @@ impl Script {
 
     pub(crate) fn setup(mut self, change: impl FnOnce(&mut Setup)) -> Script {
         change(&mut self.setup);
+        self
+    }
+
+    /// Runs that differ are repeated once with this change.
+    pub(crate) fn or_longer(mut self, change: fn(&mut Setup)) -> Script {
+        self.longer = Some(change);
         self
     }
 

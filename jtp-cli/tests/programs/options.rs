@@ -77,7 +77,7 @@ server --keep-alive-timeout     options                  keep_alive_timeout_clos
 server --key                    certificates             server_says_why_a_key_cannot_be_used
 server --log-format             logging                  json_log_has_one_object_a_line_with_fields_and_spans
 server --max-connections        tests/hostile/floods     connections_over_the_limit_are_closed_at_accept
-server --max-connections-per-ip tests/hostile/floods     flood_from_one_address_does_not_affect_others
+server --max-connections-per-ip tests/hostile/floods     connections_over_the_limit_are_closed_at_accept
 server --max-handshakes         tests/hostile/handshakes t8_handshakes_that_wait_for_their_client_delay_no_other
 server --max-watchers           tests/hostile/watchers   t8_over_the_limit_the_address_with_the_most_watchers_loses_its_oldest
 server --metrics                metrics                  page_has_counters_histograms_catalog_and_caches

@@ -13,6 +13,10 @@ fn client_response_timeout() -> Script {
     Script::of([png("a.png", LARGE), png("b.png", 9)])
         .gate("a.png", 256 * 1024)
         .setup(|setup| setup.client = setup.client.with_response_timeout(MEDIUM))
+        .or_longer(|setup| {
+            let longer = MEDIUM.map(|timeout| 10 * timeout);
+            setup.client = setup.client.with_response_timeout(longer);
+        })
         .setup(|setup| setup.unshaped = true)
         .list_and_get()
         .expect_log("interrupted")
