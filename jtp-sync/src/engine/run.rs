@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::error::Error;
 use super::event::SyncEvent;
 use super::session::Session;
+use super::share::Share;
 use crate::change::Comparison;
 use crate::options::Fetch;
 
@@ -176,21 +177,31 @@ impl<R: Runtime> Run<R> {
     async fn fetch(&mut self, wanted: u64) -> Result<(), Error> {
         let useful = usize::try_from(wanted).unwrap_or(usize::MAX);
         let connections = self.connections.min(useful).max(1);
+        // As over one connection. The others begin with it.
+        let all = self.session.next_bulk();
         {
-            let mut state = self.session.state();
+            let state = &mut *self.session.state();
             state.connections = connections;
             state.admitted = connections;
+            let total = state.planner.requested().bytes;
+            let share = || Share::new(self.runtime.now(), self.list_time, total);
+            state.share = (all.is_some() && connections > 1).then(share);
+            self.session.received_of_all.store(0, Ordering::Relaxed);
         }
         for number in 1..connections {
             self.start_helper(number)?;
         }
-        let fetched = Box::pin(self.main.fetch()).await;
+        let fetched = Box::pin(self.main.fetch(all)).await;
         if matches!(&fetched, Err(error) if !is_transient(error)) {
             self.session.end();
         }
         // Others may go on where this one failed.
         self.join_helpers().await;
-        self.session.state().connections = 1;
+        {
+            let state = &mut *self.session.state();
+            state.connections = 1;
+            state.share = None;
+        }
         match fetched {
             Err(error) if is_transient(&error) => {
                 self.main.drain().await;
@@ -215,7 +226,7 @@ impl<R: Runtime> Run<R> {
             self.retries,
         );
         let task = async move {
-            let result = connection.fetch().await;
+            let result = connection.fetch(None).await;
             connection.workers.discard();
             connection.workers.drain().await;
             connection.client.close().await;

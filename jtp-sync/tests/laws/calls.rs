@@ -173,12 +173,12 @@ fn r8_a_request_for_everything_names_all_that_is_neither_wanted_nor_requested() 
         (planner.requested().images, have(&planner)),
         (2, vec![2, 3])
     );
-    planner.requests_ended(FetchFailure::NotSent);
+    planner.fetch_all_ended(FetchFailure::NotSent);
     assert_eq!(planner.requested(), Count::default());
     assert!(planner.wants_list());
     list(&mut planner, &listed);
     planner.fetch_all();
-    planner.requests_ended(FetchFailure::Final);
+    planner.fetch_all_ended(FetchFailure::Final);
     assert_eq!(planner.totals().unfetched.images, 2);
     assert_eq!(
         have(&planner),
@@ -205,11 +205,15 @@ fn r8_an_interrupted_image_is_requested_after_all_others() {
     planner.fetch_failed(ImageId(3), FetchFailure::Interrupted);
     assert_eq!((take(&mut planner), take(&mut planner)), (Some(1), Some(3)));
     assert_eq!(planner.requested().images, 3);
-    planner.requests_ended(FetchFailure::Interrupted);
-    assert_eq!(
-        (planner.requested().images, planner.wanted().images),
-        (0, 3)
-    );
+    planner.fetch_failed(ImageId(2), FetchFailure::Interrupted);
+    // Of a request for everything, another connection takes over the end.
+    planner.fetch_all();
+    let of_all = |planner: &mut Planner, most| planner.next_of_all(most).map(|(id, _)| id.0);
+    assert_eq!(of_all(&mut planner, 0), None, "it is longer");
+    assert_eq!(of_all(&mut planner, u32::MAX), Some(2));
+    assert_eq!(of_all(&mut planner, u32::MAX), None, "by their IDs");
+    planner.fetch_all_ended(FetchFailure::Final);
+    assert_eq!(planner.requested().images, 3);
 }
 
 #[test]
