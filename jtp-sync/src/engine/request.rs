@@ -45,6 +45,19 @@ impl Session {
         request
     }
 
+    /// Whether other connections than the first one have something to fetch.
+    pub(super) fn has_work_for_others(&self, now: Instant) -> bool {
+        let state = &mut *self.state();
+        let received = self.received_of_all.load(Ordering::Relaxed);
+        match &mut state.share {
+            Some(share) if share.is_open() => {
+                share.has_work(now, received, state.connections, state.pace)
+            }
+            Some(_) => state.planner.wanted().images > 0,
+            None => true,
+        }
+    }
+
     /// Takes everything, if one request for it comes next.
     pub(super) fn next_bulk(&self) -> Option<Request> {
         // Between the LIST and a request for everything, images may appear that are not selected.

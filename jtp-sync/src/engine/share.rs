@@ -112,6 +112,17 @@ impl Share {
         (!ids.is_empty()).then_some(ids)
     }
 
+    /// Whether [`next`](Self::next) would return images.
+    pub(super) fn has_work(
+        &mut self,
+        now: Instant,
+        received: u64,
+        connections: usize,
+        pace: Option<Pace>,
+    ) -> bool {
+        self.size(now, received, connections, pace).is_some()
+    }
+
     fn size(
         &mut self,
         now: Instant,
