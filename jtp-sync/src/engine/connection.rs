@@ -1,8 +1,10 @@
 //! One connection: fetches images until none are wanted, and goes on after failures. // R6
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use event_listener::listener;
@@ -18,7 +20,8 @@ use super::flight::Flight;
 use super::pace::Pace;
 use super::race::{Either, race};
 use super::request::Request;
-use super::session::Session;
+use super::session::{Session, State};
+use super::share::{LOOK_INTERVAL, Share};
 use super::workers::{MIN_MOVED, Workers};
 use crate::step::FetchFailure;
 
@@ -70,6 +73,10 @@ struct Response {
     bytes: u64,
     /// When the first of them began.
     first: Option<Instant>,
+    /// Whether it answers a request for everything.
+    is_bulk: bool,
+    /// In that case: the bytes of the images that have arrived, as listed.
+    listed: u64,
 }
 
 /// A request that was not answered in full.
@@ -94,10 +101,12 @@ impl<R: Runtime> Connection<R> {
         (number, connections): (usize, usize),
         retries: u32,
     ) -> Connection<R> {
+        // The first one receives as much as one that is alone.
+        let shared_by = if number == 0 { 1 } else { connections };
         Connection {
             session: Arc::clone(session),
             runtime,
-            workers: Workers::new(session, connections),
+            workers: Workers::new(session, shared_by),
             client,
             number,
             retries,
@@ -109,17 +118,19 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
-    /// Fetches until no images are wanted and no other connection fetches any.
+    /// Fetches until no images are wanted and no other connection fetches any. `first` is the first request, if it was taken
+    /// already.
     ///
     /// # Errors
     ///
     /// The connection is of no more use, or the run has ended. What it had requested is wanted again.
-    pub(super) async fn fetch(&mut self) -> Result<(), Error> {
+    pub(super) async fn fetch(&mut self, mut first: Option<Request>) -> Result<(), Error> {
         loop {
             self.session.check()?;
             let session = Arc::clone(&self.session);
             listener!(session.changed => changed);
-            if let Some(request) = self.session.next_request() {
+            let next = || self.session.next_request(self.runtime.now());
+            if let Some(request) = first.take().or_else(next) {
                 self.leave_broken_server(&request);
                 if let Err(loss) = Box::pin(self.perform(request)).await {
                     Box::pin(self.recover(loss)).await?;
@@ -128,9 +139,10 @@ impl<R: Runtime> Connection<R> {
             }
             self.drain().await;
             // Broken images are wanted again.
-            let (wanted, in_flight) = {
+            let (wanted, in_flight, looks) = {
                 let state = self.session.state();
-                (state.planner.wanted().images, state.in_flight)
+                let looks = state.share.as_ref().is_some_and(Share::is_open);
+                (state.planner.wanted().images, state.in_flight, looks)
             };
             if wanted > 0 {
                 continue;
@@ -138,7 +150,14 @@ impl<R: Runtime> Connection<R> {
             if in_flight == 0 {
                 return Ok(());
             }
-            race(self.session.stopped(), changed).await;
+            let look = looks.then(|| self.timer(LOOK_INTERVAL));
+            let look = async {
+                match look {
+                    Some(look) => look.await,
+                    None => pending().await,
+                }
+            };
+            race(race(session.stopped(), changed), look).await;
         }
     }
 
@@ -150,19 +169,20 @@ impl<R: Runtime> Connection<R> {
 
     /// Makes a request and receives the response.
     async fn perform(&mut self, request: Request) -> Result<(), Loss> {
-        let mut response = Response::default();
+        let mut response = Response {
+            is_bulk: !matches!(request, Request::Ids(_)),
+            ..Response::default()
+        };
         let servers = self.client.servers();
         if servers > 1 {
             let address = self.client.address();
             response.server = address.map(|address| (address.into(), servers));
         }
-        let mut bulk = true;
         let client = &mut self.client;
         let mut images = match request {
             Request::All => client.list_and_get(),
             Request::Batch(have) => client.batch(have),
             Request::Ids(ids) => {
-                bulk = false;
                 response.pending = ids.into();
                 client.get(response.pending.iter().copied())
             }
@@ -176,7 +196,7 @@ impl<R: Runtime> Connection<R> {
             let now = move || runtime.now();
             let receiving = receive(&session, &mut images, workers, &mut response, now);
             let receiving = Box::pin(receiving);
-            match race(session.stopped(), receiving).await {
+            match race(session.is_over(), receiving).await {
                 Either::First(()) => None,
                 Either::Second(result) => Some(result),
             }
@@ -186,7 +206,11 @@ impl<R: Runtime> Connection<R> {
         if !matches!(result, Some(Ok(()))) {
             self.workers.discard();
         }
-        if bulk {
+        if result.is_none() {
+            // The rest of the response is of no use.
+            self.client.close().await;
+        }
+        if response.is_bulk {
             // Only then it is known what was not sent.
             self.drain().await;
         }
@@ -197,7 +221,7 @@ impl<R: Runtime> Connection<R> {
             let state = &mut *self.session.state();
             state.pace = Some(Pace::measured(response.bytes, latency, total));
         }
-        self.release(&response, bulk, complete);
+        self.release(&response, complete);
         let Some(Err(error)) = result else {
             // After the end of the run the next look at the session reports it.
             if complete {
@@ -214,12 +238,12 @@ impl<R: Runtime> Connection<R> {
             alone: requested == 1,
             arrived: response.arrived,
             error,
-            bulk,
+            bulk: response.is_bulk,
         })
     }
 
     /// Passes to the planner what has not arrived.
-    fn release(&self, response: &Response, bulk: bool, complete: bool) {
+    fn release(&self, response: &Response, complete: bool) {
         let failure = match complete {
             true => FetchFailure::NotSent,
             false => FetchFailure::Interrupted,
@@ -227,10 +251,11 @@ impl<R: Runtime> Connection<R> {
         {
             let state = &mut *self.session.state();
             state.in_flight -= 1;
-            if bulk {
+            if response.is_bulk {
                 // What has not arrived is requested by ID.
-                state.bulk &= !complete;
-                state.planner.requests_ended(failure);
+                state.bulk &= !complete && !state.is_cut_short();
+                state.planner.fetch_all_ended(failure);
+                state.share.iter_mut().for_each(Share::close);
             }
             for &id in &response.pending {
                 if complete {
@@ -296,7 +321,7 @@ impl<R: Runtime> Connection<R> {
                 }
                 return match changed {
                     true => Ok(()),
-                    false => self.sleep(pause).await,
+                    false => self.pause(pause).await,
                 };
             }
             _ if changed => return Ok(()),
@@ -308,7 +333,7 @@ impl<R: Runtime> Connection<R> {
                     error: &error,
                     pause,
                 });
-                self.sleep(pause).await?;
+                self.pause(pause).await?;
                 self.session.check_folder()
             }
             None => Err(error.into()),
@@ -377,10 +402,24 @@ impl<R: Runtime> Connection<R> {
         100 + planned.saturating_mul(for_each)
     }
 
+    /// Sleeps, unless the run ends.
     pub(super) async fn sleep(&mut self, pause: Duration) -> Result<(), Error> {
-        let until = self.runtime.now() + pause;
-        race(self.session.stopped(), self.runtime.sleep_until(until)).await;
+        race(self.session.stopped(), self.timer(pause)).await;
         self.session.check()
+    }
+
+    /// Sleeps before the next request, unless others fetch the rest meanwhile.
+    async fn pause(&mut self, pause: Duration) -> Result<(), Error> {
+        let session = Arc::clone(&self.session);
+        let others_do = session.wait_for(State::has_everything);
+        match race(others_do, self.sleep(pause)).await {
+            Either::First(()) => session.check(),
+            Either::Second(paused) => paused,
+        }
+    }
+
+    fn timer(&self, time: Duration) -> R::Sleep {
+        self.runtime.sleep_until(self.runtime.now() + time)
     }
 }
 
@@ -395,8 +434,12 @@ async fn receive<R: Runtime>(
     while let Some(incoming) = while_writing(images.next(), workers).await? {
         let image = incoming.image();
         response.current = Some(image.id);
-        response.first.get_or_insert_with(&now);
+        let first = *response.first.get_or_insert_with(&now);
         response.bytes += u64::from(image.length);
+        if session.is_superfluous(image.id, response.is_bulk, first) {
+            response.ended(image.id);
+            continue;
+        }
         let server = response.server.clone();
         let (mut flight, name) = Flight::begin(session, image.id, server);
         session.emit(&SyncEvent::Started {
@@ -418,6 +461,10 @@ async fn receive<R: Runtime>(
                         workers.take(|memory| incoming.move_chunk(memory));
                     }
                     flight.add(u64::try_from(length).unwrap_or(0));
+                    if response.is_bulk {
+                        let received = response.listed + flight.reported().0;
+                        session.received_of_all.store(received, Ordering::Relaxed);
+                    }
                 }
                 Ok(None) => break,
                 Err(ImageError::Interrupted(error) | ImageError::Fatal(error)) => {
@@ -431,15 +478,23 @@ async fn receive<R: Runtime>(
             }
             workers.flush_if_full().await;
         }
+        response.listed += flight.reported().1;
         workers.end(flight);
         workers.flush_if_full().await;
-        response.current = None;
-        response.arrived += 1;
-        if let Some(at) = response.pending.iter().position(|id| *id == image.id) {
-            response.pending.remove(at);
-        }
+        response.ended(image.id);
     }
     Ok(())
+}
+
+impl Response {
+    /// All of this image has arrived.
+    fn ended(&mut self, id: ImageId) {
+        self.current = None;
+        self.arrived += 1;
+        if let Some(at) = self.pending.iter().position(|pending| *pending == id) {
+            self.pending.remove(at);
+        }
+    }
 }
 
 /// Awaits `receiving`, and meanwhile sends received data to the threads. `receiving` is never restarted.

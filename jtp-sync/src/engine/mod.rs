@@ -29,6 +29,7 @@ mod request;
 mod run;
 mod scan;
 mod session;
+mod share;
 mod workers;
 
 use std::fmt;

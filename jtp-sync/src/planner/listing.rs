@@ -334,9 +334,7 @@ impl Planner {
             self.discards.push_back(id);
         }
         match state {
-            State::Wanted | State::Fetching | State::NotSent => {
-                self.totals.planned.subtract(length);
-            }
+            state if state.is_awaited() => self.totals.planned.subtract(length),
             State::Unfetched => {
                 self.totals.planned.subtract(length);
                 self.totals.unfetched.subtract(length);
@@ -359,7 +357,7 @@ impl Planner {
         match self.state(slot, id) {
             // Counted with its old length.
             State::Unfetched | State::Unstored | State::InHand => return,
-            state @ (State::Wanted | State::Fetching | State::NotSent) => {
+            state if state.is_awaited() => {
                 self.totals.planned.subtract(old);
                 self.totals.planned.add(length);
                 if let Some(count) = self.count_of(state) {
@@ -381,7 +379,7 @@ impl Planner {
         self.materialise(slot);
         let length = self.images.lengths[slot];
         match self.images.states[slot] {
-            State::Wanted | State::Fetching | State::NotSent => {
+            state if state.is_awaited() => {
                 self.totals.planned.subtract(length);
                 self.set_state(slot, id, State::Idle);
             }
@@ -402,12 +400,12 @@ impl Planner {
                     self.totals.left_out.subtract(length);
                     self.set_state(slot, id, State::Idle);
                 }
-                if matches!(before, State::Wanted | State::Fetching | State::NotSent) {
+                if before.is_awaited() {
                     self.totals.planned.subtract(length);
                     self.set_state(slot, id, State::Idle);
                 }
             }
-            State::Idle | State::Settled => {}
+            _ => {}
         }
         if self.images.has(slot, mark::MISNAMED) {
             self.totals.misnamed.subtract(length);

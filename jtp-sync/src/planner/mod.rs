@@ -125,9 +125,11 @@ pub struct Planner {
     /// Images for [`Step::Refuse`]: in few bytes, since a failure may affect each of a million.
     refusals: VecDeque<(ImageId, Reason)>,
     totals: Totals,
-    /// Images in the state `Wanted`, and in the state `Fetching`.
+    /// Images in the state `Wanted`, and those that were requested.
     wanted_count: Count,
     requested_count: Count,
+    /// Only slots before this one may be in the state `Bulk`.
+    bulk_end: usize,
     in_hand: u64,
 }
 
@@ -187,6 +189,7 @@ impl Planner {
             totals: Totals::default(),
             wanted_count: Count::default(),
             requested_count: Count::default(),
+            bulk_end: 0,
             in_hand: 0,
         }
     }
@@ -377,7 +380,7 @@ impl Planner {
     /// The image does not have to be fetched, since the folder contains it.
     fn is_not_needed(&mut self, slot: usize, id: ImageId) {
         match self.state(slot, id) {
-            State::Wanted | State::Fetching | State::NotSent => {
+            state if state.is_awaited() => {
                 self.totals.planned.subtract(self.images.lengths[slot]);
                 self.set_state(slot, id, State::Idle);
             }
