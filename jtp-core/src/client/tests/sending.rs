@@ -133,6 +133,32 @@ fn c4_n3_r7_s2_misuse_is_reported_and_changes_nothing() {
 }
 
 #[test]
+fn eof_is_valid_while_the_last_events_are_not_returned() {
+    let one = |image: &[u8]| [head(Header::Data, 1), packet_of(0, id(image), image)].concat();
+    for (request, answer) in [
+        (get(&[A]), one(A)),
+        (get(&[b""]), one(b"")),
+        (Request::List, head(Header::List, 0)),
+    ] {
+        for undecoded in [false, true] {
+            let mut connection = asked(ClientConfig::new(), core::slice::from_ref(&request));
+            let mut input = &answer[..];
+            while !input.is_empty() {
+                let received = connection.receive(input, NOW).unwrap();
+                input = &input[received.used..];
+                if undecoded && matches!(received.event, Some(Event::Image(_))) {
+                    connection.leave_undecoded().unwrap();
+                }
+            }
+            assert_eq!(connection.receive_eof(NOW), Ok(()), "{request:?}");
+            let events = receive(&mut connection, b"bytes after the end").unwrap();
+            assert!(matches!(events.last(), Some(Event::End { .. })));
+            assert_eq!(connection.outstanding(), 0);
+        }
+    }
+}
+
+#[test]
 fn a_connection_can_be_sent_to_another_thread() {
     fn check<T: Send + Sync>() {}
     check::<ClientConnection>();
