@@ -1,17 +1,15 @@
 //! The work of the driver and of the sync engine for each image, on one thread and without a network.
 //!
-//! As a test it bounds the allocations for each image, also those of a whole first sync. `.ci/instructions` runs it under callgrind with the name of a work
+//! As a test it bounds the allocations for each image. `.ci/instructions` runs it under callgrind with the name of a work
 //! in `JTP_WORK`, and counts the instructions inside [`measured`].
 
-use std::fs;
 use std::sync::Arc;
 
 use jtp_core::client::{ClientConfig, HaveSet};
 use jtp_core::{FileType, ImageId};
 use jtp_driver::store::MemoryStore;
 use jtp_kit::{Allocations, noise};
-use jtp_store::DirStore;
-use jtp_sync::{FileKind, FolderSync, Inventory, Options, Outcome, Planner, Received, Step};
+use jtp_sync::{FileKind, Inventory, Options, Outcome, Planner, Received, Step};
 use jtp_tokio::{Client, Peer, Server};
 
 #[global_allocator]
@@ -37,13 +35,6 @@ const ALL: [(&str, Prepare, f64); 5] = [
     ("sync: nothing changed", unchanged, 0.1),
 ];
 
-/// The same on several threads, where instructions differ from run to run.
-const ON_THREADS: [(&str, Prepare, f64); 1] = [(
-    "a folder, indexed, served, fetched and stored",
-    first_sync,
-    40.0,
-)];
-
 #[inline(never)]
 fn measured(work: &mut Work) {
     work();
@@ -60,18 +51,15 @@ fn main() {
         Err(_) if std::env::args().any(|arg| arg == "--list") => {
             ALL.iter().for_each(|(name, ..)| println!("{name}"));
         }
-        Err(_) => ALL
-            .iter()
-            .chain(&ON_THREADS)
-            .for_each(|(name, prepare, most)| {
-                let [few, many] = [IMAGES, 3 * IMAGES].map(|images| allocations(prepare(images)));
-                let each = (many as f64 - few as f64) / (2 * IMAGES) as f64;
-                println!("{name}: {each:.2} allocations for each image");
-                assert!(
-                    each <= *most,
-                    "{name}: {each:.2} allocations for each image"
-                );
-            }),
+        Err(_) => ALL.iter().for_each(|(name, prepare, most)| {
+            let [few, many] = [IMAGES, 3 * IMAGES].map(|images| allocations(prepare(images)));
+            let each = (many as f64 - few as f64) / (2 * IMAGES) as f64;
+            println!("{name}: {each:.2} allocations for each image");
+            assert!(
+                each <= *most,
+                "{name}: {each:.2} allocations for each image"
+            );
+        }),
     }
 }
 
@@ -191,35 +179,5 @@ fn unchanged(count: usize) -> Work {
         plan(&mut planner, &names);
         assert!(planner.next_move().is_none());
         assert_eq!(planner.totals().kept.images, names.len() as u64);
-    })
-}
-
-fn first_sync(count: usize) -> Work {
-    let folder = tempfile::tempdir().unwrap();
-    for n in 0..count {
-        let path = folder.path().join(format!("{n:06}.png"));
-        fs::write(path, noise(LENGTH, n as u64)).unwrap();
-    }
-    Box::new(move || {
-        let output = tempfile::tempdir().unwrap();
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().build().unwrap().block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap().to_string();
-            let server = Server::builder(DirStore::open(folder.path()).unwrap()).build();
-            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-            let serving = server.serve(listener, async { drop(stopped.await) });
-            let syncing = async {
-                let images = output.path().join("images");
-                let totals = FolderSync::builder(Client::builder(address), images)
-                    .build()
-                    .run()
-                    .await;
-                drop(stop);
-                assert_eq!(totals.unwrap().placed.images, count as u64);
-            };
-            let (served, ()) = tokio::join!(serving, syncing);
-            served.unwrap();
-        });
     })
 }

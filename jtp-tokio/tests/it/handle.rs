@@ -7,9 +7,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use jtp_driver::Runtime as _;
 use jtp_tokio::runtime::Tokio;
 use jtp_tokio::store::MemoryStore;
-use jtp_tokio::{Client, Runtime as _, Server};
+use jtp_tokio::{Client, Server};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 
