@@ -1,7 +1,7 @@
 //! Servers that admit few connections. // R6
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jtp_core::server::ServerConfig;
@@ -12,8 +12,7 @@ use super::log::Event;
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::files::noise;
-use crate::support::peer::Peer;
-use crate::support::process::{WorkDir, wait_until};
+use crate::support::process::wait_until;
 use crate::support::serve::TestServer;
 use crate::support::stub::{Request, Stub, images, images_from, insert};
 

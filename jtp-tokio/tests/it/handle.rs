@@ -12,7 +12,7 @@ use jtp_tokio::runtime::Tokio;
 use jtp_tokio::store::MemoryStore;
 use jtp_tokio::{Client, Server};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::Result;
 
@@ -37,13 +37,17 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-#[test]
-fn server_and_client_work_outside_of_the_runtime_of_their_handle() -> Result {
-    let runtime = Builder::new_multi_thread()
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .thread_name("of the handle")
-        .build()?;
+        .build()
+}
+
+#[test]
+fn server_and_client_work_outside_of_the_runtime_of_their_handle() -> Result {
+    let runtime = runtime()?;
     let tokio = Tokio::with_handle(runtime.handle().clone());
     let store = MemoryStore::new();
     store.insert("a.png", b"pixels".as_slice())?;
