@@ -64,25 +64,6 @@ fn t2_default_flags_work_with_plain_and_tls() {
     server.stop().assert_exit(0);
 }
 
-#[test]
-fn n1_watching_client_fetches_new_images() {
-    let workdir = WorkDir::samples();
-    let server = workdir.server("");
-    let client = workdir.start_client(server.addr(), "--watch --tls --cert cert.pem");
-    wait_until("all images are fetched", || workdir.fetched().len() == 14);
-    for n in 0..3 {
-        workdir.add(&format!("new-{n}.png"), &noise(200_000, n));
-        wait_until("the new image is fetched", || {
-            workdir.fetched().len() == 15 + usize::try_from(n).unwrap()
-        });
-    }
-    assert_same(&workdir.fetched(), &images_in(&workdir.images()));
-    // S16: the server's shutdown ends the watch at an event boundary; the client keeps running.
-    server.stop().assert_exit(0);
-    client.signal(Signal::INT);
-    client.wait().assert_exit(130);
-}
-
 /// A working folder with 200 images of about 30 KB.
 fn many() -> (WorkDir, Vec<TestImage>) {
     let images: Vec<TestImage> = (0..200)

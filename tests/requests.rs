@@ -95,24 +95,3 @@ fn every_request_in_every_configuration() -> Result {
     }
     Ok(())
 }
-
-#[test]
-fn many_clients_at_once() -> Result {
-    let served = TestServer::samples();
-    let expected = served.images();
-    served.block_on(in_time(async {
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..32 {
-            let (client, expected) = (served.client(), expected.clone());
-            tasks.spawn(async move {
-                let mut client = client.build();
-                let got = fetch(client.list_and_get(), &expected).await;
-                got.map(|got| got.len()).map_err(|error| error.to_string())
-            });
-        }
-        for got in tasks.join_all().await {
-            assert_eq!(got?, expected.len());
-        }
-        Ok(())
-    }))
-}

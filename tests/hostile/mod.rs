@@ -79,14 +79,6 @@ pub(crate) struct HonestClient {
     expected: Vec<u8>,
 }
 
-/// The durations of an honest client's fetches.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FetchTimes {
-    count: usize,
-    median: Duration,
-    worst: Duration,
-}
-
 impl HonestClient {
     /// For a server that compresses nothing.
     pub(crate) fn of(server: &Process, workdir: &WorkDir) -> HonestClient {
@@ -107,39 +99,16 @@ impl HonestClient {
         start.elapsed()
     }
 
-    /// Fetches repeatedly for this time, at least five times.
+    /// The median duration of fetches in this time, of at least five.
     #[track_caller]
-    pub(crate) fn fetch_for(&self, time: Duration) -> FetchTimes {
+    fn median_in(&self, time: Duration) -> Duration {
         let start = Instant::now();
         let mut durations = Vec::new();
         while durations.len() < 5 || start.elapsed() < time {
             durations.push(self.fetch());
         }
         durations.sort_unstable();
-        FetchTimes {
-            count: durations.len(),
-            median: durations[durations.len() / 2],
-            worst: durations[durations.len() - 1],
-        }
-    }
-}
-
-impl FetchTimes {
-    /// The slowdown relative to a baseline.
-    pub(crate) fn ratio(self, baseline: FetchTimes) -> f64 {
-        self.median.as_secs_f64() / baseline.median.as_secs_f64()
-    }
-}
-
-impl fmt::Display for FetchTimes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} fetches, median {:.1} ms, worst {:.1} ms",
-            self.count,
-            self.median.as_secs_f64() * 1e3,
-            self.worst.as_secs_f64() * 1e3
-        )
+        durations[durations.len() / 2]
     }
 }
 
@@ -147,7 +116,7 @@ impl fmt::Display for FetchTimes {
 pub(crate) struct Attacked<'a> {
     server: &'a Process,
     pub(crate) honest: HonestClient,
-    baseline: FetchTimes,
+    baseline: Duration,
     /// The server's peak memory in bytes.
     pub(crate) before: u64,
 }
@@ -160,7 +129,7 @@ impl Attacked<'_> {
 
     pub(crate) fn new<'a>(server: &'a Process, workdir: &WorkDir) -> Attacked<'a> {
         let honest = HonestClient::of(server, workdir);
-        let baseline = honest.fetch_for(Attacked::measuring_time());
+        let baseline = honest.median_in(Attacked::measuring_time());
         Attacked {
             server,
             honest,
@@ -172,13 +141,13 @@ impl Attacked<'_> {
     /// Measures the honest client under attack, and prints the report line. The server's peak memory must be below this.
     #[track_caller]
     pub(crate) fn report(&self, what: &str, most: u64) {
-        let under_attack = self.honest.fetch_for(Attacked::measuring_time());
+        let under_attack = self.honest.median_in(Attacked::measuring_time());
         let peak = peak_memory(self.server.id()).unwrap();
         report_line!(
-            "{what}: peak memory {} (before: {}); honest client: {under_attack}; {:.2} times as long as without attack",
+            "{what}: peak memory {} (before: {}); an honest client takes {under_attack:?} (before: {:?})",
             Mib(peak),
             Mib(self.before),
-            under_attack.ratio(self.baseline),
+            self.baseline,
         );
         assert!(peak < most, "{what}: {}", Mib(peak));
     }
@@ -197,13 +166,13 @@ pub(crate) fn sockets(pid: u32) -> usize {
         .count()
 }
 
-/// Runs `client` to its end. Returns its output, what was measured: its peak memory and the time.
+/// Runs `client` to its end. Returns its output and its peak memory in bytes.
 #[track_caller]
 pub(crate) fn client(
     workdir: &WorkDir,
     address: SocketAddr,
     args: &(impl Args + ?Sized),
-) -> (Output, Measured) {
+) -> (Output, u64) {
     let mut command = workdir.client_command(address, args);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut client = Process::spawn(command);
@@ -215,16 +184,7 @@ pub(crate) fn client(
         assert!(!is_late, "the client does not end: {}", client.printed());
         std::thread::sleep(Duration::from_millis(2));
     }
-    let elapsed = start.elapsed();
-    (client.wait(), Measured { peak, elapsed })
-}
-
-/// What a client took.
-#[derive(Debug)]
-pub(crate) struct Measured {
-    /// Bytes.
-    pub(crate) peak: u64,
-    pub(crate) elapsed: Duration,
+    (client.wait(), peak)
 }
 
 /// An image as a hostile server lists and sends it.

@@ -123,27 +123,23 @@ impl<W: World> Serving<W> {
 
 /// Runs a test that is generic over the runtime on each of them.
 macro_rules! on_each_runtime {
-    ($($(#[$attribute:meta])* $test:ident),* $(,)?) => {$(
+    ($($test:ident),* $(,)?) => {$(
         mod $test {
-            $(#[$attribute])*
             #[test]
             fn on_tokio() {
                 super::$test::<jtp_tokio::Tokio>();
             }
 
-            $(#[$attribute])*
             #[test]
             fn on_async_std() {
                 super::$test::<jtp_async_std::AsyncStd>();
             }
 
-            $(#[$attribute])*
             #[test]
             fn on_smol() {
                 super::$test::<jtp_async_std::smol::Smol>();
             }
 
-            $(#[$attribute])*
             #[test]
             fn on_blocking() {
                 super::$test::<jtp_blocking::Threads>();
