@@ -6,8 +6,8 @@ use std::thread;
 use clap::Parser;
 use jtp_core::client::{CatalogEntry, Retry};
 use jtp_sync::{Error, SyncEvent};
+use jtp_tokio::ShutdownSignal;
 use jtp_tokio::client::{Client, Error as ClientError};
-use jtp_tokio::{ShutdownSignal, Tokio};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client_args::ClientArgs;
@@ -68,12 +68,8 @@ fn run(
         connect::show_identity(args)?;
         return Ok(Exit::Success);
     }
-    let runtime = start(&mut Builder::new_current_thread())?;
-    let others = start_others(args.parallel)?;
-    let spawning = others.iter().fold(Tokio::default(), |tokio, others| {
-        tokio.with_tasks_on(others.handle().clone())
-    });
-    let connector = Connector::new(args, &spawning)?;
+    let connector = Connector::new(args)?;
+    let runtime = start_runtime(args.parallel)?;
     let result = runtime.block_on(async {
         if args.list {
             print_catalog(args, &connector, shutdown, json).await
@@ -85,21 +81,21 @@ fn run(
     });
     // Does not wait for a DNS lookup that is still running.
     runtime.shutdown_background();
-    others.into_iter().for_each(Runtime::shutdown_background);
     result
 }
 
-/// A runtime with a thread for each connection but the first one, as far as there are processors: a connection with TLS
-/// keeps one busy. The first one has the main thread.
-fn start_others(connections: u8) -> Result<Option<Runtime>, Failure> {
+/// A runtime with a thread for each connection, as far as there are processors: a connection with TLS keeps one busy.
+fn start_runtime(connections: u8) -> Result<Runtime, Failure> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    match usize::from(connections).min(processors) {
-        1 => Ok(None),
-        threads => start(Builder::new_multi_thread().worker_threads(threads - 1)).map(Some),
-    }
-}
-
-fn start(builder: &mut Builder) -> Result<Runtime, Failure> {
+    let mut builder = match usize::from(connections).min(processors) {
+        1 => Builder::new_current_thread(),
+        threads => {
+            let mut builder = Builder::new_multi_thread();
+            // The main connection has the main thread.
+            builder.worker_threads(threads - 1);
+            builder
+        }
+    };
     builder
         .enable_all()
         .build()

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jtp_core::client::{ClientConfig, DEFAULT_MINIMUM_BYTES, DEFAULT_RESPONSE_TIMEOUT};
-use jtp_tokio::Tokio;
 use jtp_tokio::client::{Client, ClientBuilder};
 
 use crate::client_args::ClientArgs;
@@ -30,7 +29,7 @@ impl Connector {
     /// # Errors
     ///
     /// TLS cannot be set up.
-    pub fn new(args: &ClientArgs, runtime: &Tokio) -> Result<Connector, Failure> {
+    pub fn new(args: &ClientArgs) -> Result<Connector, Failure> {
         let config = ClientConfig::new()
             .with_response_timeout(none_if_zero(args.timeout))
             .with_minimum_bytes(minimum_bytes(args.timeout))
@@ -40,13 +39,12 @@ impl Connector {
             true => Some(tls_config(args)?),
             false => None,
         };
-        let server = |at| server_builder(args, at, tls.as_ref(), runtime);
-        let mut builder = server(args.servers.first())?
+        let mut builder = server_builder(args, args.servers.first(), tls.as_ref())?
             .config(config)
             .keep_alive(args.keep_alive)
             .retries(args.retries);
         for at in args.servers.replicas() {
-            builder = builder.replica(server(at)?);
+            builder = builder.replica(server_builder(args, at, tls.as_ref())?);
         }
         Ok(Connector { builder })
     }
@@ -62,9 +60,8 @@ fn server_builder(
     args: &ClientArgs,
     at: &Endpoint,
     tls: Option<&Arc<rustls::ClientConfig>>,
-    runtime: &Tokio,
 ) -> Result<ClientBuilder, Failure> {
-    let builder = Client::builder_on(runtime.clone(), at.to_string())
+    let builder = Client::builder(at.to_string())
         .connect_timeout(none_if_zero(args.connect_timeout))
         .tcp_nodelay(!args.no_tcp_nodelay);
     if let Some(config) = tls.filter(|_| args.uses_tls(at)) {

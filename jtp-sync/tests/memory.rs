@@ -136,10 +136,10 @@ fn a_planner_takes_at_most_100_bytes_for_an_image_and_its_name() {
     list(&mut planner, images);
     assert_eq!(planner.fetch_all().images, images as u64);
     assert_eq!(planner.have().count(), 0);
-    planner.fetch_all_ended(FetchFailure::Interrupted);
+    planner.requests_ended(FetchFailure::Interrupted);
     assert_eq!(planner.wanted().images, images as u64);
     assert_eq!(planner.fetch_all().images, images as u64);
-    planner.fetch_all_ended(FetchFailure::Final);
+    planner.requests_ended(FetchFailure::Final);
     while planner.next_move().is_some() {}
     assert!(planner.is_finished());
     meter.check(LIMIT);

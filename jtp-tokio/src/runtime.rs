@@ -17,8 +17,6 @@ use tokio::runtime::{EnterGuard, Handle};
 #[derive(Debug, Clone, Default)]
 pub struct Tokio {
     handle: Option<Handle>,
-    /// Where tasks are spawned, if elsewhere.
-    tasks: Option<Handle>,
 }
 
 impl Tokio {
@@ -28,19 +26,7 @@ impl Tokio {
     pub fn with_handle(handle: Handle) -> Tokio {
         Tokio {
             handle: Some(handle),
-            tasks: None,
         }
-    }
-
-    /// Spawns tasks on this runtime. They use its sockets and timers, unless there is a
-    /// [handle](Tokio::with_handle).
-    ///
-    /// A client on a runtime of one thread waits for its own connection on that thread; on one of several threads, another
-    /// thread wakes it. So the further connections of a sync can use other processors without cost for the first one.
-    #[must_use]
-    pub fn with_tasks_on(mut self, tasks: Handle) -> Tokio {
-        self.tasks = Some(tasks);
-        self
     }
 
     fn enter(&self) -> Option<EnterGuard<'_>> {
@@ -76,7 +62,7 @@ impl Runtime for Tokio {
 
     fn spawn(&self, _: fmt::Arguments<'_>, task: BoxFuture<()>) -> io::Result<()> {
         // Dropping the join handle detaches the task.
-        drop(match self.tasks.as_ref().or(self.handle.as_ref()) {
+        drop(match &self.handle {
             Some(handle) => handle.spawn(task),
             None => tokio::spawn(task),
         });

@@ -1,8 +1,7 @@
 //! Servers that admit few connections. // R6
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jtp_core::server::ServerConfig;
@@ -12,7 +11,6 @@ use super::job::Job;
 use super::log::Event;
 use super::world::World;
 use crate::support::bytes::*;
-use crate::support::files::noise;
 use crate::support::process::wait_until;
 use crate::support::serve::TestServer;
 use crate::support::stub::{Request, Stub, images, images_from, insert};
@@ -51,11 +49,10 @@ enum Second {
 #[test]
 fn r6_s10_first_sync_requests_catalog_and_images_at_once() {
     let images = images(20);
-    for (second, connections, requests) in [
-        (Second::Answers, 1, 2),
-        (Second::Answers, 4, 2),
-        (Second::Closes, 1, 3),
-        (Second::Refuses, 1, 3),
+    for (second, requests) in [
+        (Second::Answers, 2),
+        (Second::Closes, 3),
+        (Second::Refuses, 3),
     ] {
         for world in World::ALL {
             let served = images.clone();
@@ -71,8 +68,7 @@ fn r6_s10_first_sync_requests_catalog_and_images_at_once() {
                     };
                 }
             });
-            let mut job = Job::of(stub.address);
-            job.connections = connections;
+            let job = Job::of(stub.address);
             job.fetch_all(world, &images);
             assert_eq!(job.log.retries(), 0, "{second:?}\n{}", job.log);
             let made = stub.requests();
@@ -82,58 +78,6 @@ fn r6_s10_first_sync_requests_catalog_and_images_at_once() {
             Job::new(stub.address, &job.folder).run_ok(world);
             assert_eq!(stub.requests()[requests..], [Request::List], "{second:?}");
         }
-    }
-}
-
-/// The response to a request for everything never ends: the run ends without it, once other connections have the rest.
-#[test]
-fn r6_connections_fetch_the_end_of_what_another_one_is_slow_to_receive() {
-    let image = |n| TestImage::new(&format!("{n:02}.png"), noise(20_000, n));
-    let images: Vec<_> = (0..60).map(image).collect();
-    for (world, answers) in World::ALL.into_iter().zip([true, false, true, false]) {
-        let by_id = Arc::new(Mutex::new(Vec::new()));
-        let (served, ids) = (images.clone(), Arc::clone(&by_id));
-        let stub = Stub::answering(move |connection, request| match &request {
-            Request::All if answers => {
-                connection.send(head(b"JTPG", served.len()));
-                connection.send(served[0].packet());
-                wait_until("requests by ID", || ids.lock().unwrap().len() >= 40);
-                for image in &served[1..] {
-                    if ids.lock().unwrap().contains(&image.id) {
-                        return connection.await_end();
-                    }
-                    connection.send(image.packet());
-                }
-            }
-            Request::All => connection.await_end(),
-            request => {
-                if let Request::Get(requested) = request {
-                    ids.lock().unwrap().extend(requested);
-                }
-                connection.answer(&served, request);
-            }
-        });
-        let mut job = Job::of(stub.address).accelerated(10);
-        job.connections = 4;
-        let totals = job.fetch_all(world, &images);
-        assert_eq!((totals.fetched.images, job.log.retries()), (60, 0));
-        let log = job.log.lock();
-        // One that arrives over two connections at the same time starts twice.
-        let started = |event: &Event| match event {
-            Event::Started(id, _) => Some(*id),
-            _ => None,
-        };
-        let started: HashSet<_> = log.iter().filter_map(started).collect();
-        assert_eq!(started.len(), 60);
-        let progress = |event: &Event| match event {
-            Event::Progress(bytes) => Some(*bytes),
-            _ => None,
-        };
-        let last = log.iter().filter_map(progress).max();
-        assert_eq!(last, Some(totals.planned.bytes));
-        let mut ids = by_id.lock().unwrap();
-        ids.sort_unstable();
-        assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "once each");
     }
 }
 

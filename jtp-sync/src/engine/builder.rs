@@ -110,10 +110,6 @@ impl<R: Runtime> FolderSyncBuilder<R> {
     }
 
     /// The number of connections that fetch images, 1 to 32. Fewer are used if the server refuses some. Default: 1.
-    ///
-    /// The first one requests everything. The others fetch images from the end of the catalog, as soon as that is worth a
-    /// connection. All share the work from the beginning if images are [selected](FolderSyncBuilder::select), or the
-    /// first one fails.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.clamp(1, 32);
         self

@@ -1,10 +1,8 @@
 //! One connection: fetches images until none are wanted, and goes on after failures. // R6
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use event_listener::listener;
@@ -20,8 +18,7 @@ use super::flight::Flight;
 use super::pace::Pace;
 use super::race::{Either, race};
 use super::request::Request;
-use super::session::{Session, State};
-use super::share::{LOOK_INTERVAL, Share};
+use super::session::Session;
 use super::workers::{MIN_MOVED, Workers};
 use crate::step::FetchFailure;
 
@@ -73,10 +70,6 @@ struct Response {
     bytes: u64,
     /// When the first of them began.
     first: Option<Instant>,
-    /// Whether it answers a request for everything.
-    is_bulk: bool,
-    /// In that case: the bytes of the images that have arrived, as listed.
-    listed: u64,
 }
 
 /// A request that was not answered in full.
@@ -101,12 +94,10 @@ impl<R: Runtime> Connection<R> {
         (number, connections): (usize, usize),
         retries: u32,
     ) -> Connection<R> {
-        // The first one receives as much as one that is alone.
-        let shared_by = if number == 0 { 1 } else { connections };
         Connection {
             session: Arc::clone(session),
             runtime,
-            workers: Workers::new(session, shared_by),
+            workers: Workers::new(session, connections),
             client,
             number,
             retries,
@@ -118,19 +109,17 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
-    /// Fetches until no images are wanted and no other connection fetches any. `first` is the first request, if it was taken
-    /// already.
+    /// Fetches until no images are wanted and no other connection fetches any.
     ///
     /// # Errors
     ///
     /// The connection is of no more use, or the run has ended. What it had requested is wanted again.
-    pub(super) async fn fetch(&mut self, mut first: Option<Request>) -> Result<(), Error> {
+    pub(super) async fn fetch(&mut self) -> Result<(), Error> {
         loop {
             self.session.check()?;
             let session = Arc::clone(&self.session);
             listener!(session.changed => changed);
-            let next = || self.session.next_request(self.runtime.now());
-            if let Some(request) = first.take().or_else(next) {
+            if let Some(request) = self.session.next_request() {
                 self.leave_broken_server(&request);
                 if let Err(loss) = Box::pin(self.perform(request)).await {
                     Box::pin(self.recover(loss)).await?;
@@ -139,10 +128,9 @@ impl<R: Runtime> Connection<R> {
             }
             self.drain().await;
             // Broken images are wanted again.
-            let (wanted, in_flight, looks) = {
+            let (wanted, in_flight) = {
                 let state = self.session.state();
-                let looks = state.share.as_ref().is_some_and(Share::is_open);
-                (state.planner.wanted().images, state.in_flight, looks)
+                (state.planner.wanted().images, state.in_flight)
             };
             if wanted > 0 {
                 continue;
@@ -150,14 +138,7 @@ impl<R: Runtime> Connection<R> {
             if in_flight == 0 {
                 return Ok(());
             }
-            let look = looks.then(|| self.timer(LOOK_INTERVAL));
-            let look = async {
-                match look {
-                    Some(look) => look.await,
-                    None => pending().await,
-                }
-            };
-            race(race(session.stopped(), changed), look).await;
+            race(self.session.stopped(), changed).await;
         }
     }
 
@@ -169,20 +150,19 @@ impl<R: Runtime> Connection<R> {
 
     /// Makes a request and receives the response.
     async fn perform(&mut self, request: Request) -> Result<(), Loss> {
-        let mut response = Response {
-            is_bulk: !matches!(request, Request::Ids(_)),
-            ..Response::default()
-        };
+        let mut response = Response::default();
         let servers = self.client.servers();
         if servers > 1 {
             let address = self.client.address();
             response.server = address.map(|address| (address.into(), servers));
         }
+        let mut bulk = true;
         let client = &mut self.client;
         let mut images = match request {
             Request::All => client.list_and_get(),
             Request::Batch(have) => client.batch(have),
             Request::Ids(ids) => {
+                bulk = false;
                 response.pending = ids.into();
                 client.get(response.pending.iter().copied())
             }
@@ -196,7 +176,7 @@ impl<R: Runtime> Connection<R> {
             let now = move || runtime.now();
             let receiving = receive(&session, &mut images, workers, &mut response, now);
             let receiving = Box::pin(receiving);
-            match race(session.is_over(), receiving).await {
+            match race(session.stopped(), receiving).await {
                 Either::First(()) => None,
                 Either::Second(result) => Some(result),
             }
@@ -206,11 +186,7 @@ impl<R: Runtime> Connection<R> {
         if !matches!(result, Some(Ok(()))) {
             self.workers.discard();
         }
-        if result.is_none() {
-            // The rest of the response is of no use.
-            self.client.close().await;
-        }
-        if response.is_bulk {
+        if bulk {
             // Only then it is known what was not sent.
             self.drain().await;
         }
@@ -221,7 +197,7 @@ impl<R: Runtime> Connection<R> {
             let state = &mut *self.session.state();
             state.pace = Some(Pace::measured(response.bytes, latency, total));
         }
-        self.release(&response, complete);
+        self.release(&response, bulk, complete);
         let Some(Err(error)) = result else {
             // After the end of the run the next look at the session reports it.
             if complete {
@@ -238,12 +214,12 @@ impl<R: Runtime> Connection<R> {
             alone: requested == 1,
             arrived: response.arrived,
             error,
-            bulk: response.is_bulk,
+            bulk,
         })
     }
 
     /// Passes to the planner what has not arrived.
-    fn release(&self, response: &Response, complete: bool) {
+    fn release(&self, response: &Response, bulk: bool, complete: bool) {
         let failure = match complete {
             true => FetchFailure::NotSent,
             false => FetchFailure::Interrupted,
@@ -251,11 +227,10 @@ impl<R: Runtime> Connection<R> {
         {
             let state = &mut *self.session.state();
             state.in_flight -= 1;
-            if response.is_bulk {
+            if bulk {
                 // What has not arrived is requested by ID.
-                state.bulk &= !complete && !state.is_cut_short();
-                state.planner.fetch_all_ended(failure);
-                state.share.iter_mut().for_each(Share::close);
+                state.bulk &= !complete;
+                state.planner.requests_ended(failure);
             }
             for &id in &response.pending {
                 if complete {
@@ -321,7 +296,7 @@ impl<R: Runtime> Connection<R> {
                 }
                 return match changed {
                     true => Ok(()),
-                    false => self.pause(pause).await,
+                    false => self.sleep(pause).await,
                 };
             }
             _ if changed => return Ok(()),
@@ -333,7 +308,7 @@ impl<R: Runtime> Connection<R> {
                     error: &error,
                     pause,
                 });
-                self.pause(pause).await?;
+                self.sleep(pause).await?;
                 self.session.check_folder()
             }
             None => Err(error.into()),
@@ -402,24 +377,10 @@ impl<R: Runtime> Connection<R> {
         100 + planned.saturating_mul(for_each)
     }
 
-    /// Sleeps, unless the run ends.
     pub(super) async fn sleep(&mut self, pause: Duration) -> Result<(), Error> {
-        race(self.session.stopped(), self.timer(pause)).await;
+        let until = self.runtime.now() + pause;
+        race(self.session.stopped(), self.runtime.sleep_until(until)).await;
         self.session.check()
-    }
-
-    /// Sleeps before the next request, unless others fetch the rest meanwhile.
-    async fn pause(&mut self, pause: Duration) -> Result<(), Error> {
-        let session = Arc::clone(&self.session);
-        let others_do = session.wait_for(State::has_everything);
-        match race(others_do, self.sleep(pause)).await {
-            Either::First(()) => session.check(),
-            Either::Second(paused) => paused,
-        }
-    }
-
-    fn timer(&self, time: Duration) -> R::Sleep {
-        self.runtime.sleep_until(self.runtime.now() + time)
     }
 }
 
@@ -434,12 +395,8 @@ async fn receive<R: Runtime>(
     while let Some(incoming) = while_writing(images.next(), workers).await? {
         let image = incoming.image();
         response.current = Some(image.id);
-        let first = *response.first.get_or_insert_with(&now);
+        response.first.get_or_insert_with(&now);
         response.bytes += u64::from(image.length);
-        if session.is_superfluous(image.id, response.is_bulk, first) {
-            response.ended(image.id);
-            continue;
-        }
         let server = response.server.clone();
         let (mut flight, name) = Flight::begin(session, image.id, server);
         session.emit(&SyncEvent::Started {
@@ -461,10 +418,6 @@ async fn receive<R: Runtime>(
                         workers.take(|memory| incoming.move_chunk(memory));
                     }
                     flight.add(u64::try_from(length).unwrap_or(0));
-                    if response.is_bulk {
-                        let received = response.listed + flight.reported().0;
-                        session.received_of_all.store(received, Ordering::Relaxed);
-                    }
                 }
                 Ok(None) => break,
                 Err(ImageError::Interrupted(error) | ImageError::Fatal(error)) => {
@@ -478,23 +431,15 @@ async fn receive<R: Runtime>(
             }
             workers.flush_if_full().await;
         }
-        response.listed += flight.reported().1;
         workers.end(flight);
         workers.flush_if_full().await;
-        response.ended(image.id);
-    }
-    Ok(())
-}
-
-impl Response {
-    /// All of this image has arrived.
-    fn ended(&mut self, id: ImageId) {
-        self.current = None;
-        self.arrived += 1;
-        if let Some(at) = self.pending.iter().position(|pending| *pending == id) {
-            self.pending.remove(at);
+        response.current = None;
+        response.arrived += 1;
+        if let Some(at) = response.pending.iter().position(|id| *id == image.id) {
+            response.pending.remove(at);
         }
     }
+    Ok(())
 }
 
 /// Awaits `receiving`, and meanwhile sends received data to the threads. `receiving` is never restarted.

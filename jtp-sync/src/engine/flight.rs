@@ -49,11 +49,6 @@ impl Flight {
         }
     }
 
-    /// The bytes that it contributes so far, and in the end.
-    pub(super) fn reported(&self) -> (u64, u64) {
-        (self.reported, self.listed)
-    }
-
     pub(super) fn complete(&mut self) {
         self.add(u64::MAX);
         self.listed = 0;

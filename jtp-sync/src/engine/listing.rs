@@ -67,9 +67,9 @@ impl<R: Runtime> Run<R> {
         }
     }
 
-    /// Whether the request that follows the LIST is known before it: one for all images.
+    /// Whether the request that follows the LIST is known before it: one for all images, over this connection.
     fn wants_all_images(&self) -> bool {
-        let fetches = !self.session.read_only;
+        let fetches = !self.session.read_only && self.connections == 1;
         let all = self.fetch == Fetch::All || !self.path.is_dir();
         fetches && all && self.session.selection.is_all()
     }

@@ -29,7 +29,6 @@ mod request;
 mod run;
 mod scan;
 mod session;
-mod share;
 mod workers;
 
 use std::fmt;

@@ -1,8 +1,5 @@
 //! Which images a connection requests next.
 
-use std::sync::atomic::Ordering;
-use std::time::Instant;
-
 use jtp_core::ImageId;
 use jtp_core::client::HaveSet;
 use jtp_core::wire::request::MAX_GET;
@@ -12,7 +9,7 @@ use crate::step::FetchFailure;
 
 /// Minimum size of a request in bytes, unless nothing else is wanted: smaller ones are not worth a round trip. On a long
 /// line it is larger: see [`Pace`](super::pace::Pace).
-pub(super) const MIN_BYTES: u64 = 64 * 1024;
+const MIN_BYTES: u64 = 64 * 1024;
 
 /// Maximum number of images that a single connection takes at once: several GET_BY_ID, one after another.
 const MAX_SINGLE: usize = 8 * MAX_GET;
@@ -32,41 +29,18 @@ pub(super) enum Request {
 }
 
 impl Session {
-    /// Takes the images of the next request from the planner; `None` if none are wanted now, and none are to be taken over.
-    pub(super) fn next_request(&self, now: Instant) -> Option<Request> {
-        if let Some(all) = self.next_bulk() {
-            return Some(all);
-        }
+    /// Takes the images of the next request from the planner; `None` if none are wanted now.
+    pub(super) fn next_request(&self) -> Option<Request> {
         let state = &mut *self.state();
-        let received = self.received_of_all.load(Ordering::Relaxed);
-        let wanted = state.next_ids();
-        let request = wanted.or_else(|| state.next_of_all(now, received));
-        state.in_flight += usize::from(request.is_some());
-        request
-    }
-
-    /// Whether other connections than the first one have something to fetch.
-    pub(super) fn has_work_for_others(&self, now: Instant) -> bool {
-        let state = &mut *self.state();
-        let received = self.received_of_all.load(Ordering::Relaxed);
-        match &mut state.share {
-            Some(share) if share.is_open() => {
-                share.has_work(now, received, state.connections, state.pace)
-            }
-            Some(_) => state.planner.wanted().images > 0,
-            None => true,
-        }
-    }
-
-    /// Takes everything, if one request for it comes next.
-    pub(super) fn next_bulk(&self) -> Option<Request> {
         // Between the LIST and a request for everything, images may appear that are not selected.
-        if !self.selection.is_all() {
-            return None;
+        let bulk = match self.selection.is_all() {
+            true => state.next_bulk(),
+            false => None,
+        };
+        let request = bulk.or_else(|| state.next_ids());
+        if request.is_some() {
+            state.in_flight += 1;
         }
-        let state = &mut *self.state();
-        let request = state.next_bulk();
-        state.in_flight += usize::from(request.is_some());
         request
     }
 }
@@ -102,18 +76,6 @@ impl State {
             self.planner.fetch_failed(id, FetchFailure::Interrupted);
         }
         Some(Request::Batch(have))
-    }
-
-    /// Images that another connection requested with all others.
-    fn next_of_all(&mut self, now: Instant, received: u64) -> Option<Request> {
-        let share = self.share.as_mut()?;
-        let ids = share.next(
-            &mut self.planner,
-            (now, received),
-            self.connections,
-            self.pace,
-        )?;
-        Some(Request::Ids(ids))
     }
 
     /// A share of the wanted images that shrinks with their number, so that all connections finish at about the same

@@ -13,9 +13,7 @@ use super::FolderSyncBuilder;
 use super::connection::Connection;
 use super::error::Error;
 use super::event::SyncEvent;
-use super::race::{Either, race};
 use super::session::Session;
-use super::share::{LOOK_INTERVAL, Share};
 use crate::change::Comparison;
 use crate::options::Fetch;
 
@@ -178,41 +176,21 @@ impl<R: Runtime> Run<R> {
     async fn fetch(&mut self, wanted: u64) -> Result<(), Error> {
         let useful = usize::try_from(wanted).unwrap_or(usize::MAX);
         let connections = self.connections.min(useful).max(1);
-        // As over one connection. The others begin with it.
-        let all = self.session.next_bulk();
         {
-            let state = &mut *self.session.state();
+            let mut state = self.session.state();
             state.connections = connections;
             state.admitted = connections;
-            let total = state.planner.requested().bytes;
-            let share = || Share::new(self.runtime.now(), self.list_time, total);
-            state.share = (all.is_some() && connections > 1).then(share);
-            self.session.received_of_all.store(0, Ordering::Relaxed);
         }
-        let helpers = self.helpers();
-        let others = async {
-            helpers.are_useful().await;
-            (1..connections).try_for_each(|number| helpers.start(number))
-        };
-        let mut main = Box::pin(self.main.fetch(all));
-        let fetched = match race(&mut main, others).await {
-            Either::First(fetched) => fetched,
-            Either::Second(started) => {
-                started?;
-                main.as_mut().await
-            }
-        };
-        drop(main);
+        for number in 1..connections {
+            self.start_helper(number)?;
+        }
+        let fetched = Box::pin(self.main.fetch()).await;
         if matches!(&fetched, Err(error) if !is_transient(error)) {
             self.session.end();
         }
         // Others may go on where this one failed.
         self.join_helpers().await;
-        {
-            let state = &mut *self.session.state();
-            state.connections = 1;
-            state.share = None;
-        }
+        self.session.state().connections = 1;
         match fetched {
             Err(error) if is_transient(&error) => {
                 self.main.drain().await;
@@ -225,15 +203,29 @@ impl<R: Runtime> Run<R> {
         }
     }
 
-    fn helpers(&self) -> Helpers<R> {
-        Helpers {
-            running: Arc::clone(&self.helpers),
-            session: Arc::clone(&self.session),
-            runtime: self.runtime.clone(),
-            clients: self.clients.clone(),
-            connections: self.connections,
-            retries: self.retries,
-        }
+    fn start_helper(&self, number: usize) -> Result<(), Error> {
+        let helper = Helper::new(&self.helpers, &self.session);
+        let client = self.clients.clone().build();
+        let numbers = (number, self.connections);
+        let mut connection = Connection::new(
+            &self.session,
+            self.runtime.clone(),
+            client,
+            numbers,
+            self.retries,
+        );
+        let task = async move {
+            let result = connection.fetch().await;
+            connection.workers.discard();
+            connection.workers.drain().await;
+            connection.client.close().await;
+            // With its threads, and the images that they had begun.
+            drop(connection);
+            helper.ended(result);
+        };
+        self.runtime
+            .spawn(format_args!("jtp-sync {number}"), Box::pin(task))
+            .map_err(Error::Thread)
     }
 
     async fn join_helpers(&self) {
@@ -262,51 +254,6 @@ impl<R: Runtime> Run<R> {
             (Some(failure), _) => Err(failure),
             (None, result) => result,
         }
-    }
-}
-
-/// Starts connections with tasks of their own.
-struct Helpers<R: Runtime> {
-    running: Arc<AtomicUsize>,
-    session: Arc<Session>,
-    runtime: R,
-    clients: ClientBuilder<R, Client<R>>,
-    connections: usize,
-    retries: u32,
-}
-
-impl<R: Runtime> Helpers<R> {
-    /// Waits until there is something for them to fetch: until then they would only take time.
-    async fn are_useful(&self) {
-        while !self.session.has_work_for_others(self.runtime.now()) {
-            let look = self.runtime.now() + LOOK_INTERVAL;
-            self.runtime.sleep_until(look).await;
-        }
-    }
-
-    fn start(&self, number: usize) -> Result<(), Error> {
-        let helper = Helper::new(&self.running, &self.session);
-        let client = self.clients.clone().build();
-        let numbers = (number, self.connections);
-        let mut connection = Connection::new(
-            &self.session,
-            self.runtime.clone(),
-            client,
-            numbers,
-            self.retries,
-        );
-        let task = async move {
-            let result = connection.fetch(None).await;
-            connection.workers.discard();
-            connection.workers.drain().await;
-            connection.client.close().await;
-            // With its threads, and the images that they had begun.
-            drop(connection);
-            helper.ended(result);
-        };
-        self.runtime
-            .spawn(format_args!("jtp-sync {number}"), Box::pin(task))
-            .map_err(Error::Thread)
     }
 }
 

@@ -1,13 +1,12 @@
 //! What the connections and the worker threads of a sync share.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::future::pending;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
-use event_listener::{Event, listener};
+use event_listener::Event;
 use jtp_core::client::CatalogEntry;
 use jtp_core::{ImageFault, ImageId};
 use jtp_driver::ShutdownSignal;
@@ -21,7 +20,6 @@ use super::mirror::Backup;
 use super::moves::concerns_all;
 use super::pace::Pace;
 use super::race::race;
-use super::share::Share;
 use crate::mirror::MaxDelete;
 use crate::planner::Planner;
 use crate::selection::Selection;
@@ -83,8 +81,6 @@ pub(super) struct Session {
     /// The encoded bytes of planned images that have arrived.
     arrived: AtomicU64,
     pub(super) decoded: AtomicU64,
-    /// The bytes of a request for everything that have arrived, as listed.
-    pub(super) received_of_all: AtomicU64,
 }
 
 /// What is protected by one lock, held for the time of a call to the planner.
@@ -129,8 +125,6 @@ pub(super) struct State {
     pub(super) bulk: bool,
     /// The pace of the last response.
     pub(super) pace: Option<Pace>,
-    /// A request for everything of which other connections may take over a part.
-    pub(super) share: Option<Share>,
     /// Few images are requested by ID: the run follows a server, where they are what is new.
     pub(super) follows: bool,
 }
@@ -159,7 +153,6 @@ impl State {
             admitted: 1,
             bulk: true,
             pace: None,
-            share: None,
             follows: false,
         }
     }
@@ -174,16 +167,6 @@ impl State {
 
     pub(super) fn wants_list(&self) -> bool {
         self.relist || self.is_other_server || self.planner.wants_list()
-    }
-
-    /// Whether nothing more is to arrive.
-    pub(super) fn has_everything(&self) -> bool {
-        self.planner.wanted().images == 0 && self.planner.requested().images == 0
-    }
-
-    /// The same, while the response to a request for everything goes on: other connections had a part of it.
-    pub(super) fn is_cut_short(&self) -> bool {
-        self.share.as_ref().is_some_and(Share::is_taken) && self.has_everything()
     }
 
     /// One of several servers sent a broken image. It is requested from each of the others before it counts. // R2
@@ -264,7 +247,6 @@ impl Session {
             changed: Event::new(),
             arrived: AtomicU64::new(0),
             decoded: AtomicU64::new(0),
-            received_of_all: AtomicU64::new(0),
         }
     }
 
@@ -301,24 +283,6 @@ impl Session {
 
     pub(super) fn emit(&self, event: &SyncEvent<'_>) {
         self.observer.event(event);
-    }
-
-    /// An image begins to arrive, by a request for everything or by ID. Whether its packet is thrown away, since the image has
-    /// arrived over another connection.
-    pub(super) fn is_superfluous(&self, id: ImageId, is_bulk: bool, now: Instant) -> bool {
-        let state = &mut *self.state();
-        let Some(share) = &mut state.share else {
-            return false;
-        };
-        if is_bulk {
-            share.image_begins(state.planner.place(id), now);
-        }
-        if !share.is_taken() {
-            return false;
-        }
-        // Decoded twice it would count twice.
-        let counts_once = is_bulk && self.limits.max_total_size.is_some();
-        state.planner.has_arrived(id) || counts_once && state.arriving.contains(&id)
     }
 
     /// Passes an entry of a LIST or an event to the planner.
@@ -373,29 +337,6 @@ impl Session {
         &self.halted
     }
 
-    /// Waits until this is so. [`changed`](Self::changed) is notified of it. Cancel safe.
-    pub(super) async fn wait_for(&self, condition: impl Fn(&State) -> bool) {
-        loop {
-            listener!(self.changed => changed);
-            if condition(&self.state()) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    /// Waits until the run is to end, or until the response to a request for everything is of no more use. Cancel safe.
-    pub(super) async fn is_over(&self) {
-        let is_shared = self.state().share.is_some();
-        let cut = async {
-            match is_shared {
-                true => self.wait_for(State::is_cut_short).await,
-                false => pending().await,
-            }
-        };
-        race(self.stopped(), cut).await;
-    }
-
     /// Waits until the run is to end. Cancel safe.
     pub(super) async fn stopped(&self) {
         race(self.cancel.wait(), self.stop.wait()).await;
@@ -431,7 +372,6 @@ impl Session {
     pub(super) fn received(&self, staged: StagedFile, mut flight: Flight) -> Result<(), Error> {
         let (id, length) = (staged.id(), staged.length());
         let is_kept;
-        let is_last;
         {
             let state = &mut *self.state();
             state.forget_failures(id);
@@ -447,15 +387,11 @@ impl Session {
             if is_kept {
                 state.staged.insert(id, Arc::new(Mutex::new(staged)));
             }
-            is_last = state.has_everything();
         }
         if is_kept {
             flight.complete();
         }
         drop(flight);
-        if is_last {
-            self.changed.notify(usize::MAX);
-        }
         self.run_moves()?;
         // One that has to wait takes neither memory nor a file descriptor.
         let waiting = self.state().staged.get(&id).cloned();
@@ -486,7 +422,6 @@ impl Session {
             Err(error) => return self.fail(error),
         };
         self.emit(&SyncEvent::Broken { id, cause: &cause });
-        let is_last;
         {
             let state = &mut *self.state();
             state.remember_cause(id, cause);
@@ -495,10 +430,6 @@ impl Session {
                 None => failure,
             };
             state.planner.fetch_failed(id, failure);
-            is_last = state.has_everything();
-        }
-        if is_last {
-            self.changed.notify(usize::MAX);
         }
         if let Err(error) = self.run_moves() {
             self.fail(error);

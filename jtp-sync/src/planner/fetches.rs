@@ -9,8 +9,8 @@ use crate::step::{Count, FetchFailure, Reason, Received};
 
 impl Planner {
     /// The next image to request, and the length of its encoded form in bytes, as listed. It counts as requested until
-    /// [`fetched`](Planner::fetched) or [`fetch_failed`](Planner::fetch_failed). `None` if there is none, and while a LIST
-    /// is being received. // S6
+    /// [`fetched`](Planner::fetched), [`fetch_failed`](Planner::fetch_failed) or
+    /// [`requests_ended`](Planner::requests_ended). `None` if there is none, and while a LIST is being received. // S6
     pub fn next_fetch(&mut self) -> Option<(ImageId, u32)> {
         if self.listing.is_some() {
             return None;
@@ -34,10 +34,6 @@ impl Planner {
 
     /// Makes all wanted images requested, for one request of everything that the folder lacks: a BATCH that names what
     /// the planner [has](Planner::have). Returns how many there were. None while a LIST is being received.
-    ///
-    /// They count as requested until [`fetched`](Planner::fetched), [`fetch_failed`](Planner::fetch_failed) or
-    /// [`fetch_all_ended`](Planner::fetch_all_ended), or until another connection takes them over:
-    /// [`next_of_all`](Planner::next_of_all).
     pub fn fetch_all(&mut self) -> Count {
         if self.listing.is_some() {
             return Count::default();
@@ -47,62 +43,17 @@ impl Planner {
             let slot = usize::try_from(slot).unwrap_or(usize::MAX);
             self.images.set_queued(slot, false);
             if let Some(id) = self.wanted_at(slot) {
-                self.set_state(slot, id, State::Bulk);
+                self.set_state(slot, id, State::Fetching);
             }
         }
-        self.bulk_end = self.images.names.slots();
         count
-    }
-
-    /// Another connection takes over an image of the request for everything, and requests it by ID: the last one, so that
-    /// it comes last over the first connection too. It then counts as requested as after
-    /// [`next_fetch`](Planner::next_fetch), and the first one of both that arrives is kept. `None` if there is none, if it
-    /// is longer than `max_length`, and while a LIST is being received.
-    ///
-    /// ```
-    /// use jtp_core::{FileType::Png, ImageId};
-    /// use jtp_sync::{FetchFailure, Inventory, Options, Planner};
-    ///
-    /// let mut planner = Planner::new(Options::new());
-    /// planner.set_folder(Inventory::new());
-    /// planner.begin_list();
-    /// planner.entry(ImageId(1), "a.png", Png, 10);
-    /// planner.entry(ImageId(2), "b.png", Png, 20);
-    /// let _ = planner.end_list(true);
-    /// let _ = planner.fetch_all();
-    /// assert_eq!(planner.next_of_all(19), None);
-    /// assert_eq!(planner.next_of_all(20), Some((ImageId(2), 20)));
-    /// // The connection with the other request is lost. What was taken over still comes.
-    /// planner.fetch_all_ended(FetchFailure::Interrupted);
-    /// assert_eq!((planner.wanted().bytes, planner.requested().bytes), (10, 20));
-    /// ```
-    pub fn next_of_all(&mut self, max_length: u32) -> Option<(ImageId, u32)> {
-        if self.listing.is_some() {
-            return None;
-        }
-        while let Some(slot) = self.bulk_end.checked_sub(1) {
-            if let Some(id) = self.images.names.at(slot) {
-                if self.state(slot, id) == State::Bulk {
-                    let length = self.images.lengths[slot];
-                    if length > max_length {
-                        return None;
-                    }
-                    self.set_state(slot, id, State::Fetching);
-                    self.bulk_end = slot;
-                    return Some((id, length));
-                }
-            }
-            self.bulk_end = slot;
-        }
-        None
     }
 
     /// The listed images that are neither wanted nor requested: what a BATCH names.
     pub fn have(&self) -> impl Iterator<Item = ImageId> {
         (0..self.images.names.slots()).filter_map(|slot| {
             let id = self.images.names.at(slot)?;
-            let state = self.state(slot, id);
-            let is_needed = state == State::Wanted || state.is_requested();
+            let is_needed = matches!(self.state(slot, id), State::Wanted | State::Fetching);
             (!is_needed).then_some(id)
         })
     }
@@ -133,17 +84,10 @@ impl Planner {
 
     /// Whether the image is planned and has yet to arrive.
     pub(crate) fn awaits(&self, id: ImageId) -> bool {
-        self.state_of(id).is_some_and(State::is_awaited)
-    }
-
-    /// The place of a listed image in the order in which [`next_of_all`](Planner::next_of_all) goes back.
-    pub(crate) fn place(&self, id: ImageId) -> Option<usize> {
-        self.images.slot(id)
-    }
-
-    /// Whether the image has arrived, and is of no use when it arrives again.
-    pub(crate) fn has_arrived(&self, id: ImageId) -> bool {
-        matches!(self.state_of(id), Some(State::InHand | State::Settled))
+        self.images.slot(id).is_some_and(|slot| {
+            let state = self.state(slot, id);
+            matches!(state, State::Wanted | State::Fetching | State::NotSent)
+        })
     }
 
     /// Puts back images that have failed, so that they are requested again: for a client that stays connected, after
@@ -169,13 +113,13 @@ impl Planner {
         }
     }
 
-    /// The request for everything has ended: each image that only this one still asks for has this result.
-    pub fn fetch_all_ended(&mut self, failure: FetchFailure) {
+    /// All requests have ended: each image that is still requested has this result.
+    pub fn requests_ended(&mut self, failure: FetchFailure) {
         for slot in 0..self.images.names.slots() {
             let Some(id) = self.images.names.at(slot) else {
                 continue;
             };
-            if self.state(slot, id) == State::Bulk {
+            if self.state(slot, id) == State::Fetching {
                 self.fetch_failed(id, failure);
             }
         }
@@ -186,8 +130,7 @@ impl Planner {
         let Some(slot) = self.images.slot(id) else {
             return;
         };
-        let state = self.state(slot, id);
-        if state != State::Wanted && !state.is_requested() {
+        if !matches!(self.state(slot, id), State::Wanted | State::Fetching) {
             return;
         }
         match failure {
@@ -220,7 +163,7 @@ impl Planner {
         };
         let length = self.images.lengths[slot];
         match self.state(slot, id) {
-            state if state.is_awaited() => {}
+            State::Wanted | State::Fetching | State::NotSent => {}
             State::Unfetched => self.totals.unfetched.subtract(length),
             State::Idle | State::Settled if self.is_missing(slot, id) => {
                 self.totals.planned.add(length);
@@ -232,10 +175,6 @@ impl Planner {
         self.set_state(slot, id, State::InHand);
         self.ready.push_back(slot);
         Received::Keep
-    }
-
-    fn state_of(&self, id: ImageId) -> Option<State> {
-        self.images.slot(id).map(|slot| self.state(slot, id))
     }
 
     /// The state of an image, also while a step of it is in progress.
@@ -271,7 +210,7 @@ impl Planner {
     pub(super) fn count_of(&mut self, state: State) -> Option<&mut Count> {
         match state {
             State::Wanted => Some(&mut self.wanted_count),
-            State::Fetching | State::Bulk => Some(&mut self.requested_count),
+            State::Fetching => Some(&mut self.requested_count),
             _ => None,
         }
     }

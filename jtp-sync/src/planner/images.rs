@@ -18,10 +18,8 @@ pub(super) enum State {
     Idle,
     /// To be fetched.
     Wanted,
-    /// It was requested by its ID, and has neither arrived nor failed.
+    /// It was requested, and has neither arrived nor failed.
     Fetching,
-    /// It was requested with all others, by no other request, and has neither arrived nor failed.
-    Bulk,
     /// It was not sent. The next LIST decides.
     NotSent,
     /// Its bytes are here, and it is not visible yet.
@@ -36,18 +34,6 @@ pub(super) enum State {
     Unstored,
     /// The caller's selection leaves it out: nothing is done with it or with its files.
     LeftOut,
-}
-
-impl State {
-    /// Whether a request for it is in progress.
-    pub(super) fn is_requested(self) -> bool {
-        matches!(self, State::Fetching | State::Bulk)
-    }
-
-    /// Whether it is planned, and has yet to arrive.
-    pub(super) fn is_awaited(self) -> bool {
-        self.is_requested() || matches!(self, State::Wanted | State::NotSent)
-    }
 }
 
 /// Marks of an image.

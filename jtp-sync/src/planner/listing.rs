@@ -334,7 +334,9 @@ impl Planner {
             self.discards.push_back(id);
         }
         match state {
-            state if state.is_awaited() => self.totals.planned.subtract(length),
+            State::Wanted | State::Fetching | State::NotSent => {
+                self.totals.planned.subtract(length);
+            }
             State::Unfetched => {
                 self.totals.planned.subtract(length);
                 self.totals.unfetched.subtract(length);
@@ -357,7 +359,7 @@ impl Planner {
         match self.state(slot, id) {
             // Counted with its old length.
             State::Unfetched | State::Unstored | State::InHand => return,
-            state if state.is_awaited() => {
+            state @ (State::Wanted | State::Fetching | State::NotSent) => {
                 self.totals.planned.subtract(old);
                 self.totals.planned.add(length);
                 if let Some(count) = self.count_of(state) {
@@ -379,7 +381,7 @@ impl Planner {
         self.materialise(slot);
         let length = self.images.lengths[slot];
         match self.images.states[slot] {
-            state if state.is_awaited() => {
+            State::Wanted | State::Fetching | State::NotSent => {
                 self.totals.planned.subtract(length);
                 self.set_state(slot, id, State::Idle);
             }
@@ -400,12 +402,12 @@ impl Planner {
                     self.totals.left_out.subtract(length);
                     self.set_state(slot, id, State::Idle);
                 }
-                if before.is_awaited() {
+                if matches!(before, State::Wanted | State::Fetching | State::NotSent) {
                     self.totals.planned.subtract(length);
                     self.set_state(slot, id, State::Idle);
                 }
             }
-            _ => {}
+            State::Idle | State::Settled => {}
         }
         if self.images.has(slot, mark::MISNAMED) {
             self.totals.misnamed.subtract(length);

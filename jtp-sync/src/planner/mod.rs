@@ -125,11 +125,9 @@ pub struct Planner {
     /// Images for [`Step::Refuse`]: in few bytes, since a failure may affect each of a million.
     refusals: VecDeque<(ImageId, Reason)>,
     totals: Totals,
-    /// Images in the state `Wanted`, and those that were requested.
+    /// Images in the state `Wanted`, and in the state `Fetching`.
     wanted_count: Count,
     requested_count: Count,
-    /// Only slots before this one may be in the state `Bulk`.
-    bulk_end: usize,
     in_hand: u64,
 }
 
@@ -189,7 +187,6 @@ impl Planner {
             totals: Totals::default(),
             wanted_count: Count::default(),
             requested_count: Count::default(),
-            bulk_end: 0,
             in_hand: 0,
         }
     }
@@ -380,7 +377,7 @@ impl Planner {
     /// The image does not have to be fetched, since the folder contains it.
     fn is_not_needed(&mut self, slot: usize, id: ImageId) {
         match self.state(slot, id) {
-            state if state.is_awaited() => {
+            State::Wanted | State::Fetching | State::NotSent => {
                 self.totals.planned.subtract(self.images.lengths[slot]);
                 self.set_state(slot, id, State::Idle);
             }

@@ -35,14 +35,8 @@ scripts! {
          request 1
          request 3
          requested 3
-         fails 2 Interrupted
-         # Of a request for everything, another connection takes over the end.
-         request everything 1
-         takes-over 0 nothing
-         takes-over 1000 2
-         takes-over 1000 nothing
-         fails all Final
-         requested 3"
+         fails all Interrupted
+         wanted 3"
     }
 
     fn r8_list_that_fails_is_wanted_again_and_proves_nothing() {
@@ -164,7 +158,6 @@ fn r8_a_request_for_everything_names_all_that_is_neither_wanted_nor_requested() 
          requested 2
          have 2 3
          fails all NotSent
-         requested 0
          wants-list
          list a.png=1 b.png=2 c.png=3 d.png=4
          request everything 2

@@ -88,15 +88,9 @@ impl Run<'_> {
         self.list();
     }
 
-    /// A connection takes one image, requests everything, or takes over an image of such a request.
+    /// A connection takes one image, or requests everything.
     pub(super) fn request(&mut self) {
         if self.bulk.is_some() {
-            // Another connection takes over the last one.
-            if let Some((id, listed)) = self.planner.next_of_all(u32::MAX) {
-                self.log.push(format!("request {id} too"));
-                assert_eq!(listed, length(id));
-                self.requested.push(id);
-            }
             return;
         }
         if !self.requested.is_empty() || self.rng.percent(80) {
@@ -152,13 +146,11 @@ impl Run<'_> {
 
     /// What the network does next.
     pub(super) fn receive_something(&mut self) {
-        if !self.requested.is_empty() && (self.bulk.is_none() || self.rng.percent(50)) {
+        if !self.requested.is_empty() {
             if self.trouble.errors && self.rng.percent(3) {
-                self.log.push("requests by ID are lost".to_owned());
-                for id in std::mem::take(&mut self.requested) {
-                    self.planner.fetch_failed(id, FetchFailure::Interrupted);
-                }
-                return;
+                // All connections are lost.
+                self.requested.clear();
+                return self.end_requests(FetchFailure::Interrupted);
             }
             let at = self.rng.below(self.requested.len());
             let id = self.requested.swap_remove(at);
@@ -185,10 +177,9 @@ impl Run<'_> {
     }
 
     fn end_requests(&mut self, failure: FetchFailure) {
-        self.log.push(format!("request for all ended: {failure:?}"));
-        self.planner.fetch_all_ended(failure);
-        let by_id = self.planner.requested().images;
-        assert!(by_id <= self.requested.len() as u64, "{by_id}");
+        self.log.push(format!("requests ended: {failure:?}"));
+        self.planner.requests_ended(failure);
+        assert_eq!(self.planner.requested(), Count::default());
     }
 
     /// The counts agree with each other, whatever has happened.

@@ -158,15 +158,12 @@ fn act(planner: &mut Planner, line: &str) {
         // An image arrives, and is kept or not.
         "keeps" => assert_eq!(planner.fetched(id(rest)), Received::Keep, "{line}"),
         "discards" => assert_eq!(planner.fetched(id(rest)), Received::Discard, "{line}"),
-        // Another connection takes over the last image of a request for everything, if it has at most so many bytes.
-        "takes-over" => {
-            let next = planner.next_of_all(words[0].parse().expect(line));
-            let next = next.map(|(id, _)| id.0.to_string());
-            assert_eq!(next.as_deref().unwrap_or("nothing"), words[1]);
-        }
-        // A request for one image, or for everything, fails.
+        // A request for one image, or all of them, fails.
         "fails" => match words[0] {
-            "all" => planner.fetch_all_ended(failure(words[1])),
+            "all" => {
+                planner.requests_ended(failure(words[1]));
+                assert_eq!(planner.requested(), Count::default());
+            }
             image => planner.fetch_failed(id(image), failure(words[1])),
         },
         "retry" => planner.retry_failed(),

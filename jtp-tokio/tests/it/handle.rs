@@ -5,14 +5,12 @@ use std::pin::pin;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
 
-use jtp_driver::Runtime as _;
 use jtp_tokio::runtime::Tokio;
 use jtp_tokio::store::MemoryStore;
 use jtp_tokio::{Client, Server};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 
 use crate::Result;
 
@@ -37,17 +35,13 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread()
+#[test]
+fn server_and_client_work_outside_of_the_runtime_of_their_handle() -> Result {
+    let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .thread_name("of the handle")
-        .build()
-}
-
-#[test]
-fn server_and_client_work_outside_of_the_runtime_of_their_handle() -> Result {
-    let runtime = runtime()?;
+        .build()?;
     let tokio = Tokio::with_handle(runtime.handle().clone());
     let store = MemoryStore::new();
     store.insert("a.png", b"pixels".as_slice())?;
@@ -72,25 +66,5 @@ fn server_and_client_work_outside_of_the_runtime_of_their_handle() -> Result {
     block_on(client.close());
     block_on(server.shutdown());
     serving.join().unwrap()?;
-    Ok(())
-}
-
-#[test]
-fn tasks_run_on_the_runtime_for_tasks_and_all_else_on_that_of_the_caller() -> Result {
-    let others = runtime()?;
-    let tokio = Tokio::default().with_tasks_on(others.handle().clone());
-    let main = Builder::new_current_thread().enable_all().build()?;
-    let (ran, name) = mpsc::channel();
-    main.block_on(async {
-        let task = async move {
-            let name = thread::current().name().map(str::to_owned);
-            ran.send(name).unwrap();
-        };
-        tokio.spawn(format_args!("a task"), Box::pin(task))?;
-        let at = tokio.now() + Duration::from_millis(1);
-        tokio.sleep_until(at).await;
-        std::io::Result::Ok(())
-    })?;
-    assert_eq!(name.recv()?.as_deref(), Some("of the handle"));
     Ok(())
 }
