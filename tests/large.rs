@@ -4,21 +4,23 @@ use jtp_store::DirStore;
 
 use crate::requests::fetch;
 use crate::support::Result;
-use crate::support::bytes::*;
 use crate::support::files::folder_of;
 use crate::support::serve::{TestServer, in_time};
 use crate::support::tls::{localhost, tls};
 #[cfg(target_os = "linux")]
 use crate::support::{
+    bytes::*,
     files::{images_in, noise},
     peer::Peer,
     process::{WorkDir, peak_memory},
 };
 use jtp_kit::bmp;
 
+#[cfg(target_os = "linux")]
 const MANY: u32 = 1_000_000;
 
 /// A BATCH of a million IDs that includes these.
+#[cfg(target_os = "linux")]
 fn million(known: &[u64]) -> Vec<u8> {
     let mut ids: Vec<u64> = (0..u64::from(MANY))
         .map(|n| n.wrapping_mul(0x9e37_79b9))
