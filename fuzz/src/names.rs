@@ -156,9 +156,11 @@ fn check_safe(name: &str) {
     let devices = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"];
     assert!(!devices.contains(&stem.as_str()), "{name:?}");
     for port in ["COM", "LPT"] {
+        // Not `½`, which is numeric, too.
         let number = stem.strip_prefix(port).unwrap_or_default();
+        let is_digit = |c: char| c.is_ascii_digit() || "¹²³".contains(c);
         assert!(
-            !(number.chars().count() == 1 && number.contains(|c: char| c.is_numeric())),
+            !(number.chars().count() == 1 && number.contains(is_digit)),
             "{name:?}"
         );
     }
