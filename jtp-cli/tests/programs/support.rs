@@ -63,7 +63,7 @@ impl TestDir {
         fs::rename(self.path("new.tmp"), self.path("images").join(name)).unwrap();
     }
 
-    /// Adds so many images that their list does not fit into a pipe.
+    /// Adds images until their list does not fit into a pipe.
     pub(crate) fn add_many_images(&self) {
         for number in 0..1000_u32 {
             let name = format!("{number}-{}.png", "x".repeat(150));

@@ -25,7 +25,7 @@ pub(crate) struct Connection {
     decision_at: Option<Time>,
     /// When the current body read completes, and its length.
     load: Option<(Time, u32)>,
-    /// The events that the server was told of.
+    /// The events that were given to the server.
     announced: usize,
     /// The snapshot of each accepted request that is not answered. // S3
     pub(crate) snapshots: VecDeque<Rc<Snapshot>>,
