@@ -55,6 +55,7 @@ macro_rules! interface {
                     .retries(3_u32)
                     .tcp_nodelay(true)
                     .replica(Client::builder("mirror.example:8443"))
+                    .on_retry(|_: &Error, _: Duration| {})
                     .without_retries()
                     .catalog_limits(1_usize, 1_usize)
                     .clone();

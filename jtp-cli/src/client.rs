@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::Parser;
-use jtp_core::client::{CatalogEntry, Retry};
 use jtp_sync::{Error, SyncEvent};
 use jtp_tokio::ShutdownSignal;
-use jtp_tokio::client::{Client, Error as ClientError};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client_args::ClientArgs;
@@ -110,51 +108,21 @@ async fn time_limit(args: &ClientArgs) {
     }
 }
 
-/// The catalog. What is tried again is reported, as in other jobs. // R6
-async fn catalog(
-    client: &mut Client,
-    args: &ClientArgs,
-    reporter: &Reporter,
-) -> Result<Vec<CatalogEntry<'static>>, ClientError> {
-    let is_unreached = |error: &ClientError| matches!(error, ClientError::Connect { .. });
-    let mut retry = Retry::new(args.retries);
-    let mut was_reached = false;
-    loop {
-        let error = match client.list().await {
-            Ok(entries) => return Ok(entries),
-            Err(error) => error,
-        };
-        was_reached |= match &error {
-            ClientError::Replicas(all) => !all.iter().all(|one| is_unreached(one.error())),
-            error => !is_unreached(error),
-        };
-        if !error.is_transient() || !was_reached {
-            return Err(error);
-        }
-        let Some(pause) = retry.pause(error.is_rate_limited()) else {
-            return Err(error);
-        };
-        reporter.event(&SyncEvent::Retrying {
-            error: &error,
-            pause,
-        });
-        tokio::time::sleep(pause).await;
-    }
-}
-
 async fn print_catalog(
     args: &ClientArgs,
     connector: &Connector,
     shutdown: &ShutdownSignal,
     json: Option<&Arc<JsonLog>>,
 ) -> Result<Exit, Failure> {
-    let mut client = connector.builder().retries(0).build();
     let selection = args.select.selection()?;
     let reporter = Reporter::new(args, json);
     reporter.begin(match args.quiet {
         true => Style::Quiet,
         false => Style::Plan,
     });
+    // As in other jobs. // R6
+    let report = move |error: &_, pause| reporter.event(&SyncEvent::Retrying { error, pause });
+    let mut client = connector.builder().on_retry(report).build();
     let mut exit = Exit::Success;
     let mut reported = 0;
     for number in 1..=args.repeat {
@@ -164,7 +132,7 @@ async fn print_catalog(
         let mut entries = tokio::select! {
             biased;
             () = shutdown.wait() => return Err(Failure::interrupted()),
-            entries = catalog(&mut client, args, &reporter) => entries.map_err(|error| connect::failure(&error, args))?,
+            entries = client.list() => entries.map_err(|error| connect::failure(&error, args))?,
             () = time_limit(args) => return Err(sync::failure(&Error::TimeLimit, args, 0)),
         };
         let failed = client.replica_errors();

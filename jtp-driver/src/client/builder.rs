@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use jtp_core::client::{ClientConfig, DEFAULT_RETRIES};
 
-use super::Client;
 #[cfg(feature = "tls")]
 use super::connect;
 use super::connect::Target;
 use super::replicas::{Replicas, Shared};
+use super::{Client, Error};
 use crate::runtime::Runtime;
 #[cfg(feature = "tls")]
 use crate::runtime::TlsRuntime;
@@ -61,6 +61,19 @@ pub(super) struct Options {
     pub(super) fails_over: bool,
     pub(super) max_entries: usize,
     pub(super) max_catalog_bytes: usize,
+    pub(super) on_retry: Option<OnRetry>,
+}
+
+type Report = dyn Fn(&Error, Duration) + Send + Sync;
+
+/// Is called before a pause.
+#[derive(Clone)]
+pub(super) struct OnRetry(pub(super) Arc<Report>);
+
+impl fmt::Debug for OnRetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnRetry").finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {
@@ -72,6 +85,7 @@ impl Default for Options {
             fails_over: true,
             max_entries: 10_000_000,
             max_catalog_bytes: 1024 * 1024 * 1024,
+            on_retry: None,
         }
     }
 }
@@ -171,6 +185,13 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
     /// The number of new connections that are tried without progress. Default: 3. // R6
     pub fn retries(mut self, retries: u32) -> Self {
         self.options.retries = retries;
+        self
+    }
+
+    /// Calls `report` with the error and the length of the pause before a request is tried again. Default: only the log says
+    /// so, at level debug. // R6
+    pub fn on_retry(mut self, report: impl Fn(&Error, Duration) + Send + Sync + 'static) -> Self {
+        self.options.on_retry = Some(OnRetry(Arc::new(report)));
         self
     }
 

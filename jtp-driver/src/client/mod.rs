@@ -19,7 +19,7 @@ use jtp_core::{ImageId, Misuse};
 use crate::clock::after;
 use crate::runtime::{Runtime, WrapStream};
 pub use builder::ClientBuilder;
-use builder::Options;
+use builder::{OnRetry, Options};
 use connection::Connection;
 pub use entries::Entries;
 use entries::Next;
@@ -297,6 +297,9 @@ impl<R: Runtime> Client<R> {
         };
         let cause = &error as &dyn std::error::Error; // With its sources.
         tracing::debug!(error = cause, ?pause, "trying again");
+        if let Some(OnRetry(report)) = &self.options.on_retry {
+            report(&error, pause);
+        }
         match after(&self.runtime, Some(pause)) {
             Some(at) => Ok((at, error)),
             None => Err(error),
