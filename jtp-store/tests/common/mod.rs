@@ -27,8 +27,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The time within which a store reflects a change.
 pub const SOON: Duration = Duration::from_secs(2);
 
-/// By scans alone, as often as possible.
-pub const BY_SCANS: Follow = Follow::Interval(Duration::from_millis(10));
+/// By scans alone. What scans find more often is postponed like repeated events.
+pub const BY_SCANS: Follow = Follow::Interval(Duration::from_millis(100));
 
 /// Runs a test by events and by scans, with trusted inodes and without, all at the same time.
 pub fn each_way_to_follow(test: impl Fn(DirStoreBuilder, &Path) + Sync) {

@@ -124,28 +124,3 @@ fn files_rewritten_in_place_repeatedly_are_never_served_with_wrong_bytes() {
     });
     assert!(took < SOON, "{took:?}");
 }
-
-#[test]
-fn without_inotify_instances_the_folder_is_scanned() {
-    use rustix::fs::inotify::{CreateFlags, init};
-    let _alone = ALONE.lock();
-    // Takes all instances of this user; usually there are a few hundred at most.
-    let mut instances = Vec::new();
-    while let Ok(instance) = init(CreateFlags::CLOEXEC) {
-        instances.push(instance);
-        if instances.len() > 2000 {
-            eprintln!("skipped: no limit of inotify instances here");
-            return;
-        }
-    }
-    let folder = temp();
-    let store = open_store(&folder);
-    let id = write(&folder, "a.png", b"a");
-    assert!(wait_for(&store, |catalog| catalog.contains(id)) < Duration::from_secs(3));
-    folder.remove("a.png");
-    wait_for(&store, jtp_core::Catalog::is_empty);
-    // Once there are instances again, one is used.
-    drop(instances);
-    let id = write(&folder, "b.png", b"b");
-    wait_for(&store, |catalog| catalog.contains(id));
-}

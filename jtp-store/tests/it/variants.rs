@@ -346,12 +346,14 @@ fn variants_are_kept_in_memory_if_the_disk_is_full() {
     // The root of the file system itself is writable by all users.
     let forms = disk.join("forms");
     let variants = VariantCache::open(&forms, 100 * MIB).unwrap();
-    let large = [noise(200_000, 1), plain(2)].concat();
-    write(&folder, "a.bmp", large);
-    let small = write(&folder, "b.bmp", plain(1));
+    // The first one does not fit, and shows that the cache fails.
+    let images = [[noise(200_000, 1), plain(2)].concat(), plain(1)];
+    let ids = [("a.bmp", 0), ("b.bmp", 1)].map(|(name, n)| write(&folder, name, &images[n]));
     let store = cached(&folder, &variants);
-    wait_compressed(&store, small);
-    assert_eq!(decoded(&store, small), plain(1));
+    for (id, bytes) in ids.into_iter().zip(images) {
+        wait_compressed(&store, id);
+        assert_eq!(decoded(&store, id), bytes);
+    }
     assert!(variant_files(&forms).is_empty());
 }
 
