@@ -227,6 +227,8 @@ CORPORA = {
     "photos": ("300 photographs", photos, 300, 60),
     "bmp": ("60 BMPs", bmp, 60, 12),
     "line": ("4,000 small images over a line of 100 Mbit/s with a round trip of 40 ms", small, 4_000, 1_000),
+    "disk": ("20,000 tiny images, stored on a disk", tiny, 20_000, 2_000),
+    "deleted": ("20,000 tiny images, stored on a disk from which 60,000 files were just deleted", tiny, 20_000, 2_000),
     "web": ("100,000 pictures for the web", web, 100_000, 10_000),
     "million": ("a million tiny images", million, 1_000_000, 100_000),
     "desktop": ("60 photographs", desktop, 60, 12),
@@ -246,13 +248,18 @@ CLAIMS_ONLY = "web"
 ONLY = {
     "million": ("jtp", "rsync", "tar", "raw"),
     "line": ("jtp", "jtp-tls", "jtp-4", "rsync", "curl", "curl-parallel", "tar", "raw"),
+    "disk": ("jtp", "rsync", "tar", "raw"),
+    "deleted": ("jtp", "rsync", "tar", "raw"),
 }
 
 # Corpora that are fetched over a slow line: Mbit/s and the round trip in ms.
 LINES = {"line": (100, 40)}
 
+# Corpora that are stored on a disk, and how many other files are created there and deleted before each first sync.
+DISKS = {"disk": 0, "deleted": 60_000}
+
 # Corpora with the same images share their files in the cache.
-SAME_IMAGES = {"line": "small"}
+SAME_IMAGES = {"line": "small", "deleted": "disk"}
 
 
 class Corpus:
@@ -264,6 +271,7 @@ class Corpus:
         self.name = name
         self.title = title if count == full else f"{title}, reduced to {count:,}"
         self.line = LINES.get(name)
+        self.deleted = DISKS.get(name)
         kept = cache / "corpora" / f"{SAME_IMAGES.get(name, name)}-{count or 'all'}"
         about = kept.with_suffix(".txt")
         if not about.exists():

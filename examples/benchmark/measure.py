@@ -203,6 +203,11 @@ def and_synced(argv, folder):
     return ["sh", "-c", 'folder=$1; shift; "$@" && exec sync -f "$folder"', "sh", str(folder), *argv]
 
 
+def file_system(folder):
+    done = subprocess.run(["df", "--output=fstype", folder], capture_output=True, text=True, check=True)
+    return done.stdout.split()[-1]
+
+
 def create_and_delete(count, folder):
     """Creates files and deletes them, both down to the disk. Some file systems are slow for minutes after that."""
     folder.mkdir()

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from statistics import median
 
+import measure
 from tools import CHANGED, FIRST, SAME
 
 JOBS = (FIRST, SAME, CHANGED)
@@ -241,10 +242,6 @@ def write(folder, records, tools, corpora, versions, processor, notes, args):
     kernel, memory = kernel_and_memory()
     dates = sorted({record["when"] for record in records})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    where = "tmpfs"
-    if args.disk:
-        where = "a disk; the times include `sync`"
-        where += f"; before each first sync {args.deleted:,} files were created and deleted" if args.deleted else ""
     rounds = max((record["round"] for record in records), default=0)
     programs = "; ".join(versions[name] for name in sorted(versions))
     machine = f"{processor}, {memory}, {kernel}"
@@ -254,7 +251,7 @@ def write(folder, records, tools, corpora, versions, processor, notes, args):
         "# Benchmark\n\n",
         "Written by [`examples/benchmark/run`](run), which lists its requirements. The same command regenerates it.\n\n",
         "![Bar chart of the sync times](results.svg)\n\n",
-        f"- Machine: {machine}; client and server on the same machine, over loopback; folders on {where}.\n",
+        f"- Machine: {machine}; client and server on the same machine, over loopback; folders on tmpfs unless a title says “disk”.\n",
         f"- Date: {when}. Medians of up to {rounds} timed rounds, after an untimed round that sampled memory and compared every byte of the copy. The programs take turns within a round. Programs that took over 20 s were timed once.\n",
         f"- Programs: {programs or 'none'}.\n",
         "- JTP's client hashes every image and creates each file atomically, by rename. So do rsync and rclone; curl, tar and the raw copy do not. Servers run before the timing starts; by then JTP's server has read the folder (see “first start”) and compressed the BMPs.\n",
@@ -265,6 +262,8 @@ def write(folder, records, tools, corpora, versions, processor, notes, args):
     text.append("- Where JTP is slower than another program or misses a goal, the tables say so: “**no**”, and ratios below 1.\n")
     if any(corpus.line for corpus in corpora):
         text.append("- The slow line is [`delay.py`](delay.py): it limits the rate and delays each byte, on loopback. Slow start and losses are not simulated.\n")
+    if any(corpus.deleted is not None for corpus in corpora):
+        text.append(f"- The disk has {measure.file_system(args.disk)}. There the times include writing the copy to the disk (`sync -f`).\n")
     text += [f"- {note}\n" for note in notes]
     text += claims(records, table, corpora, tools)
     text += tables(table, corpora, tools)
