@@ -15,6 +15,20 @@ fn s1_during_a_response_reading_stops_at_anything_but_cancel() {
         "an invalid CANCEL is read after the response"
     );
     assert_eq!(server.connection.receive(&[1, 1, 3, 0], server.now).used, 0);
+
+    // The same while a request waits for a decision; its IDs are read once it is accepted.
+    for (request, reads) in [(GET_ALL, true), (&batch(true, &[ImageId(1)]), false)] {
+        let mut server = Scenario::new(2);
+        server.auto_accept = false;
+        server.send(request);
+        assert_eq!(server.connection.wants_read(&[]), reads);
+        assert!(!server.connection.wants_read(&[1]));
+        server.send(&[3, 0]);
+        assert!(
+            !server.connection.wants_read(&[]),
+            "nothing follows a CANCEL"
+        );
+    }
 }
 
 #[test]
@@ -89,7 +103,14 @@ fn c6_at_most_one_packet_is_offered() {
     let mut server = Scenario::new(3);
     server.auto_load = false;
     server.send(GET_ALL);
-    server.connection.body_loaded(100, server.now).unwrap();
+    server.connection.body_loaded(1, server.now).unwrap();
+    server.write();
+    assert_eq!(
+        server.connection.transmit().body,
+        None,
+        "all that is loaded was sent"
+    );
+    server.connection.body_loaded(99, server.now).unwrap();
     assert_eq!(
         server.connection.wants_body(),
         None,
