@@ -23,7 +23,7 @@ _client() {
 
     case "${cmd}" in
         client)
-            opts="-w -n -k -p -q -v -h -V --addr --secure --tls --plain --no-tls --server-name --cert --pin --identity --show-identity --output --out --delta --batch --checksum --watch --list --dry-run --check --sort --long --include --exclude --type --get --flat --mirror --max-delete --backup-dir --keep-existing --repeat --keep-alive --parallel --pipeline --no-tcp-nodelay --connect-timeout --timeout --retries --max-image-size --max-total-size --max-time --json --quiet --verbose --help --version"
+            opts="-w -n -k -p -q -v -h -V --addr --secure --tls --plain --no-tls --server-name --cert --pin --identity --show-identity --output --out --delta --batch --checksum --watch --list --dry-run --check --sort --long --include --exclude --type --get --flat --mirror --max-delete --backup-dir --keep-existing --repeat --keep-alive --parallel --pipeline --no-tcp-nodelay --connect-timeout --timeout --retries --max-image-size --limit-rate --max-total-size --max-time --json --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -110,6 +110,10 @@ _client() {
                     return 0
                     ;;
                 --max-image-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --limit-rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

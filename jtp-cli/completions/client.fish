@@ -24,6 +24,7 @@ complete -c client -l connect-timeout -d 'Timeout for connecting to one address'
 complete -c client -l timeout -d 'Longest wait for the next byte of a response' -r
 complete -c client -l retries -d 'Retries in a row without progress. The pauses before them double up to 30 s: 3 wait 2 s in all, 8 a minute, 20 seven minutes' -r
 complete -c client -l max-image-size -d 'Reject images larger than this after decompression [default and maximum: 4GiB less one byte]' -r
+complete -c client -l limit-rate -d 'Receive at most this much per second on average, on all connections together; at least 16KiB [default: no limit]' -r
 complete -c client -l max-total-size -d 'End the job when its images exceed this size in total; stored images are kept; exit code 3 [default: none]' -r
 complete -c client -l max-time -d 'End the job after this time; stored images are kept; exit code 3 [default: none]' -r
 complete -c client -l tls -l secure -d 'Connect with TLS, also to addresses without jtps://'

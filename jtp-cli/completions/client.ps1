@@ -42,6 +42,7 @@ Register-ArgumentCompleter -Native -CommandName 'client' -ScriptBlock {
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Longest wait for the next byte of a response')
             [CompletionResult]::new('--retries', '--retries', [CompletionResultType]::ParameterName, 'Retries in a row without progress. The pauses before them double up to 30 s: 3 wait 2 s in all, 8 a minute, 20 seven minutes')
             [CompletionResult]::new('--max-image-size', '--max-image-size', [CompletionResultType]::ParameterName, 'Reject images larger than this after decompression [default and maximum: 4GiB less one byte]')
+            [CompletionResult]::new('--limit-rate', '--limit-rate', [CompletionResultType]::ParameterName, 'Receive at most this much per second on average, on all connections together; at least 16KiB [default: no limit]')
             [CompletionResult]::new('--max-total-size', '--max-total-size', [CompletionResultType]::ParameterName, 'End the job when its images exceed this size in total; stored images are kept; exit code 3 [default: none]')
             [CompletionResult]::new('--max-time', '--max-time', [CompletionResultType]::ParameterName, 'End the job after this time; stored images are kept; exit code 3 [default: none]')
             [CompletionResult]::new('--tls', '--tls', [CompletionResultType]::ParameterName, 'Connect with TLS, also to addresses without jtps://')

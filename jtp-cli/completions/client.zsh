@@ -36,6 +36,7 @@ _client() {
 '--timeout=[Longest wait for the next byte of a response]:SEC:_default' \
 '--retries=[Retries in a row without progress. The pauses before them double up to 30 s\: 3 wait 2 s in all, 8 a minute, 20 seven minutes]:N:_default' \
 '--max-image-size=[Reject images larger than this after decompression \[default and maximum\: 4GiB less one byte\]]:SIZE:_default' \
+'--limit-rate=[Receive at most this much per second on average, on all connections together; at least 16KiB \[default\: no limit\]]:SIZE:_default' \
 '--max-total-size=[End the job when its images exceed this size in total; stored images are kept; exit code 3 \[default\: none\]]:SIZE:_default' \
 '--max-time=[End the job after this time; stored images are kept; exit code 3 \[default\: none\]]:SEC:_default' \
 '--tls[Connect with TLS, also to addresses without jtps\://]' \

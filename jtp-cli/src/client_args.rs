@@ -10,7 +10,7 @@ use jtp_tokio::tls::KeyFingerprint;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::list::SortKey;
 use crate::select_args::SelectArgs;
-use crate::units::{parse_image_size, parse_max_size, parse_max_time, parse_seconds};
+use crate::units::{parse_image_size, parse_max_size, parse_max_time, parse_rate, parse_seconds};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -223,8 +223,19 @@ pub struct ClientArgs {
     )]
     pub max_image_size: u64,
 
-    /// End the job when its images exceed this size in total; stored images are kept; exit code 3 [default: none]
+    /// Receive at most this much per second on average, on all connections together; at least 16KiB [default: no limit]
     // The full path keeps clap from treating `Option` as an optional argument: 0 is `None` too.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "0",
+        hide_default_value = true,
+        value_parser = parse_rate,
+        help_heading = "Limits"
+    )]
+    pub limit_rate: std::option::Option<u64>,
+
+    /// End the job when its images exceed this size in total; stored images are kept; exit code 3 [default: none]
     #[arg(
         long,
         value_name = "SIZE",

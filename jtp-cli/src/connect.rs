@@ -43,6 +43,9 @@ impl Connector {
             .config(config)
             .keep_alive(args.keep_alive)
             .retries(args.retries);
+        if let Some(rate) = args.limit_rate {
+            builder = builder.max_rate(rate);
+        }
         for at in args.servers.replicas() {
             builder = builder.replica(server_builder(args, at, tls.as_ref())?);
         }

@@ -51,6 +51,20 @@ pub fn parse_max_size(text: &str) -> Result<Option<u64>, String> {
     parse_size(text).map(|size| (size > 0).then_some(size))
 }
 
+/// Parses a rate in bytes per second like [`parse_size`]; 0 is `None`.
+///
+/// # Errors
+///
+/// An error message for the user.
+pub fn parse_rate(text: &str) -> Result<Option<u64>, String> {
+    match parse_max_size(text)? {
+        Some(rate) if rate < 16 * 1024 => {
+            Err("a rate is in bytes per second, at least 16KiB".to_owned())
+        }
+        rate => Ok(rate),
+    }
+}
+
 /// Parses a size that an image can have like [`parse_size`]. A scan of the output folder does not read longer files, so
 /// each run would fetch them. // R4 S14
 ///

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use jtp_core::ImageId;
 use rustix::fs::{FlockOperation, flock};
@@ -81,6 +82,23 @@ fn all_connection_options_fetch_the_same_images() {
         .assert_exit(0)
         .assert_out("")
         .assert_err("");
+}
+
+#[test]
+fn a_limited_rate_applies_to_all_connections_together() {
+    let dir = TestDir::new();
+    for n in 0..4 {
+        dir.add(&format!("{n}.gif"), &noise(256 * 1024, n));
+    }
+    let server = dir.serve("");
+    for args in ["", "--tls", "-p 4 -k"] {
+        let start = Instant::now();
+        dir.fetch(&server, &format!("--limit-rate 2MiB {args} --out limited"))
+            .assert_success("fetched 4 images (1.00 MiB); 0 already there; 0 failed");
+        // 0.1 s may have been read ahead, and what the system buffers.
+        assert!(start.elapsed() > Duration::from_millis(300), "{args}");
+        fs::remove_dir_all(dir.join("limited")).unwrap();
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ client --include                selecting                only_selected_images_ar
 client --json                   json/mod                 a_fetch_reports_each_image_and_its_summary
 client --keep-alive             failures                 s15_rate_limited_requests_are_retried_then_exit_7
 client --keep-existing          mirror                   keep_existing_replaces_no_file
+client --limit-rate             fetching                 a_limited_rate_applies_to_all_connections_together
 client --list                   fetching                 list_prints_one_line_per_image_and_fetches_nothing
 client --long                   selecting                list_is_sorted_and_printed_long
 client --max-delete             mirror                   shrunken_or_wrong_source_deletes_nothing
@@ -126,6 +127,7 @@ client 2 --include : a value is required
 client 2 --include [ : invalid pattern
 client 2 --include= : empty
 client 2 --keep-existing --check
+client 2 --limit-rate 1000 : at least 16KiB
 client 2 --list --batch
 client 2 --list --long --json
 client 2 --list --watch

@@ -10,6 +10,7 @@ use jtp_core::client::{ClientConfig, DEFAULT_RETRIES};
 #[cfg(feature = "tls")]
 use super::connect;
 use super::connect::Target;
+use super::rate::RateLimit;
 use super::replicas::{Replicas, Shared};
 use super::{Client, Error};
 use crate::runtime::Runtime;
@@ -62,6 +63,7 @@ pub(super) struct Options {
     pub(super) max_entries: usize,
     pub(super) max_catalog_bytes: usize,
     pub(super) on_retry: Option<OnRetry>,
+    pub(super) rate: Option<Arc<RateLimit>>,
 }
 
 type Report = dyn Fn(&Error, Duration) + Send + Sync;
@@ -86,6 +88,7 @@ impl Default for Options {
             max_entries: 10_000_000,
             max_catalog_bytes: 1024 * 1024 * 1024,
             on_retry: None,
+            rate: None,
         }
     }
 }
@@ -206,6 +209,17 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
     /// Whether to set `TCP_NODELAY`. Default: yes.
     pub fn tcp_nodelay(mut self, nodelay: bool) -> Self {
         self.target.tcp_nodelay = nodelay;
+        self
+    }
+
+    /// Limits what is received to `bytes` per second, on average, as transferred and without TLS's own bytes: images may be
+    /// compressed. All connections of all clients that are built from this builder and its clones share it. At least
+    /// 16 KiB per second, since a server or client could take less for a failure (T4, T6). Default: no limit.
+    ///
+    /// Below 512 KiB per second, the receive buffer of each connection is limited to 256 KiB. At first the system receives as
+    /// much as its buffer holds.
+    pub fn max_rate(mut self, bytes: u64) -> Self {
+        self.options.rate = Some(Arc::new(RateLimit::new(bytes)));
         self
     }
 

@@ -17,7 +17,7 @@ use crate::runtime::{BoxTransport, Runtime};
 use crate::wait::yield_now;
 
 /// The most bytes that are read at once.
-const MAX_READ: usize = 256 * 1024;
+pub(super) const MAX_READ: usize = 256 * 1024;
 
 /// Reads in a row that did not have to wait, before other tasks run: not every runtime makes a task yield.
 const MAX_READY_READS: u32 = 64;

@@ -7,6 +7,7 @@ mod connection;
 mod entries;
 mod error;
 mod images;
+mod rate;
 mod replicas;
 mod watch;
 
@@ -25,6 +26,7 @@ pub use entries::Entries;
 use entries::Next;
 pub use error::{Error, ImageError};
 pub use images::{Images, Incoming, Undecoded};
+use rate::Limited;
 pub use replicas::ReplicaError;
 use replicas::Replicas;
 pub use watch::Watch;
@@ -341,7 +343,10 @@ impl<R: Runtime> Client<R> {
             let Some(target) = self.replicas.as_mut().and_then(Replicas::next) else {
                 return Err(Error::Misuse(Misuse::Closed));
             };
-            let stream = target.connect(&self.runtime).await?;
+            let mut stream = target.connect(&self.runtime).await?;
+            if let Some(rate) = self.options.rate.clone() {
+                stream = Box::new(Limited::new(stream, self.runtime.clone(), rate));
+            }
             let (address, tls) = (target.address.clone(), target.is_tls());
             let (runtime, config) = (self.runtime.clone(), self.options.config);
             self.connection = Some(Connection::new(runtime, stream, config, address, tls));
