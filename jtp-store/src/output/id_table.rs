@@ -276,6 +276,8 @@ mod tests {
         table.set_used(at);
         assert!(table.is_used(&(print, new)) && !table.is_used(&(print, old)));
         assert!(!table.is_used(&record(2)) && !table.is_used(&record(3)));
+        table.set_used(table.get(&record(2).0).unwrap().0);
+        assert!(table.is_used(&record(2)));
     }
 
     #[test]

@@ -99,6 +99,26 @@ scripts! {
          > fetch 1, aside 9 a.png a-0000000000000009.png, place 1 a.png"
     }
 
+    fn r8_a_file_that_nobody_lists_and_that_changed_stays_unless_a_scan_misses_it() {
+        "folder a.png=9
+         part a.png=1
+         list-fails
+         gets 1
+         begins aside 9 a.png a-0000000000000009.png
+         folder
+         outdated 9
+         stale 9
+         > place 1 a.png
+         new
+         folder a.png=9
+         part a.png=1
+         list-fails
+         gets 1
+         begins aside 9 a.png a-0000000000000009.png
+         stale 9
+         > place 1 a-0000000000000001.png, refuse 1 NameTaken"
+    }
+
     fn r8_a_file_that_cannot_be_renamed_is_not_replaced() {
         "folder a.png=1
          list b.png=1 a.png=2

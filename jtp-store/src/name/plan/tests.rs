@@ -206,6 +206,7 @@ fn r5_work_per_image_does_not_grow_with_the_number_of_equal_names() {
 #[test]
 fn names_of_removed_images_do_not_use_memory_forever() {
     let mut plan = NamePlan::new();
+    plan.add(ImageId(77), "stays.png", FileType::Png);
     for n in 0..20_000 {
         plan.add(
             ImageId(n % 10),
@@ -213,7 +214,8 @@ fn names_of_removed_images_do_not_use_memory_forever() {
             FileType::Png,
         );
     }
-    assert_eq!(plan.len(), 10);
+    assert_eq!(plan.len(), 11);
+    assert_eq!(plan.listed(ImageId(77)), Some("stays.png"));
     assert!(plan.arena.bytes() < 1 << 20);
     for n in 0..10 {
         let name = format!("{}-{}.png", 19_990 + n, "x".repeat(100));
