@@ -1,5 +1,6 @@
 //! Servers that admit few connections. // R6
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -82,6 +83,32 @@ fn r6_s10_first_sync_requests_catalog_and_images_at_once() {
 }
 
 #[test]
+fn the_connections_of_a_first_sync_are_made_while_the_list_arrives() {
+    let images = images(40);
+    for world in World::ALL {
+        let (served, accepted) = (images.clone(), AtomicUsize::new(0));
+        let stub = Stub::new(move |connection| {
+            accepted.fetch_add(1, Ordering::SeqCst);
+            while let Some(request) = connection.request() {
+                let is_first = request == Request::List && connection.number == 0;
+                wait_until("all connections", || {
+                    !is_first || accepted.load(Ordering::SeqCst) == 4
+                });
+                connection.answer(&served, &request);
+            }
+        });
+        let mut job = Job::of(stub.address);
+        job.connections = 4;
+        job.fetch_all(world, &images);
+        let stub = Stub::of(images.clone());
+        let mut again = Job::new(stub.address, &job.folder);
+        again.connections = 4;
+        again.run_ok(world);
+        assert_eq!(stub.accepted(), 1, "a LIST alone needs one connection");
+    }
+}
+
+#[test]
 fn r6_each_refused_connection_is_reported_once_and_in_order() {
     let images = images(120);
     for world in World::ALL {
@@ -101,6 +128,8 @@ fn r6_each_refused_connection_is_reported_once_and_in_order() {
             }
         });
         let mut job = Job::of(stub.address).accelerated(10);
+        // While the LIST arrives, no other connection is made.
+        fs::create_dir(&job.folder).unwrap();
         job.connections = 4;
         job.run_ok(world);
         job.assert_files(&images);
@@ -259,6 +288,7 @@ fn r6_images_of_refused_connections_come_over_the_admitted_ones() {
         for world in World::ALL {
             let (stub, refused) = admits_three(&images, refusal);
             let mut job = Job::of(stub.address).accelerated(10);
+            fs::create_dir(&job.folder).unwrap();
             job.connections = 8;
             job.fetch_all(world, &images);
             if refused.load(Ordering::SeqCst) {

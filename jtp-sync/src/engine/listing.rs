@@ -1,11 +1,14 @@
 //! Requests the catalog, and scans the folder meanwhile.
 
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use jtp_core::client::{ClientError, Retry};
 use jtp_driver::Runtime;
-use jtp_driver::client::{Entries, Error as ClientFailure};
+use jtp_driver::client::{Client, Entries, Error as ClientFailure};
 use jtp_store::OutputFolder;
 
 use super::error::Error;
@@ -54,7 +57,12 @@ impl<R: Runtime> Run<R> {
         loop {
             let scan = self.lock_and_scan(rescan || !self.is_known).await?;
             let begun = self.runtime.now();
-            let with_images = rescan && self.wants_all_images();
+            let wants_all = rescan && self.wants_all();
+            let with_images = wants_all && self.connections == 1 && self.session.selection.is_all();
+            if wants_all && self.spares.is_empty() {
+                let spare = |_| self.clients.clone().build();
+                self.spares = (1..self.connections).map(spare).collect();
+            }
             let received = self.receive_list(with_images).await;
             if received.is_err() {
                 self.session.state().planner.list_failed();
@@ -67,11 +75,10 @@ impl<R: Runtime> Run<R> {
         }
     }
 
-    /// Whether the request that follows the LIST is known before it: one for all images, over this connection.
-    fn wants_all_images(&self) -> bool {
-        let fetches = !self.session.read_only && self.connections == 1;
+    /// Whether it is known before the LIST that images will be fetched: all that are selected.
+    fn wants_all(&self) -> bool {
         let all = self.fetch == Fetch::All || !self.path.is_dir();
-        fetches && all && self.session.selection.is_all()
+        all && !self.session.read_only
     }
 
     /// Begins to scan the folder. One that does not exist is created after the first LIST, so that a wrong address
@@ -180,18 +187,8 @@ impl<R: Runtime> Run<R> {
         let mut before = 0;
         loop {
             self.session.check()?;
-            let session = Arc::clone(&self.session);
             let with_images = std::mem::take(&mut with_images);
-            let mut entries = match with_images {
-                true => self.main.client.entries_and_images(),
-                false => self.main.client.entries(),
-            };
-            let result = Box::pin(receive_entries(&session, &mut entries)).await;
-            let received = Received {
-                announced: entries.announced().unwrap_or(0),
-                entries: entries.received(),
-            };
-            drop(entries);
+            let (received, result) = self.receive_once(with_images).await;
             let error = match result {
                 Ok(()) => return Ok(received),
                 Err(Error::Client(error)) => error,
@@ -240,6 +237,45 @@ impl<R: Runtime> Run<R> {
             self.main.sleep(pause).await?;
         }
     }
+
+    /// One attempt. Meanwhile the spare connections are made, once this one is.
+    async fn receive_once(&mut self, with_images: bool) -> (Received, Result<(), Error>) {
+        let session = Arc::clone(&self.session);
+        if !self.spares.is_empty() {
+            let connected = match race(session.stopped(), self.main.client.connect()).await {
+                Either::First(()) => Err(Error::Cancelled),
+                Either::Second(connected) => connected.map_err(Error::from),
+            };
+            if connected.is_err() {
+                return (Received::default(), connected);
+            }
+        }
+        let mut entries = match with_images {
+            true => self.main.client.entries_and_images(),
+            false => self.main.client.entries(),
+        };
+        let receiving = Box::pin(receive_entries(&session, &mut entries));
+        let result = match race(connect(&mut self.spares), receiving).await {
+            Either::First(never) => match never {},
+            Either::Second(result) => result,
+        };
+        let received = Received {
+            announced: entries.announced().unwrap_or(0),
+            entries: entries.received(),
+        };
+        (received, result)
+    }
+}
+
+/// Connects, as far as that succeeds: who uses a client later connects it again. Never ends.
+async fn connect<R: Runtime>(clients: &mut [Client<R>]) -> Infallible {
+    let clients = clients.iter_mut();
+    let mut connecting: Vec<_> = clients.map(|client| Box::pin(client.connect())).collect();
+    poll_fn(|cx| {
+        connecting.retain_mut(|connecting| connecting.as_mut().poll(cx).is_pending());
+        Poll::Pending
+    })
+    .await
 }
 
 /// Passes what a scan finds to the planner while it goes on, and returns the rest.

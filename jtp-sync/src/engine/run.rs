@@ -33,6 +33,8 @@ pub(super) struct Run<R: Runtime> {
     /// Requests the catalog and images.
     pub(super) main: Connection<R>,
     pub(super) connections: usize,
+    /// For the other connections of the next fetch: they are made while the LIST arrives.
+    pub(super) spares: Vec<Client<R>>,
     pub(super) retries: u32,
     /// Other clients wait while the folder is brought in step.
     pub(super) locks: bool,
@@ -77,6 +79,7 @@ impl<R: Runtime> Run<R> {
             scan_mode,
             in_folders: config.options.folders(),
             connections: config.connections,
+            spares: Vec::new(),
             retries: config.retries,
             // With `Fetch::All` nothing that another client stores would be used.
             locks: config.options.fetch() == Fetch::Missing && !read_only,
@@ -161,6 +164,7 @@ impl<R: Runtime> Run<R> {
             } else {
                 debug_assert!(finished, "nothing is in progress, and something is left");
                 self.session.emit_planned();
+                self.close_spares().await;
                 return Ok(());
             }
         }
@@ -184,6 +188,7 @@ impl<R: Runtime> Run<R> {
         for number in 1..connections {
             self.start_helper(number)?;
         }
+        self.close_spares().await;
         let fetched = Box::pin(self.main.fetch()).await;
         if matches!(&fetched, Err(error) if !is_transient(error)) {
             self.session.end();
@@ -203,9 +208,16 @@ impl<R: Runtime> Run<R> {
         }
     }
 
-    fn start_helper(&self, number: usize) -> Result<(), Error> {
+    async fn close_spares(&mut self) {
+        for mut spare in std::mem::take(&mut self.spares) {
+            spare.close().await;
+        }
+    }
+
+    fn start_helper(&mut self, number: usize) -> Result<(), Error> {
         let helper = Helper::new(&self.helpers, &self.session);
-        let client = self.clients.clone().build();
+        let spare = self.spares.pop();
+        let client = spare.unwrap_or_else(|| self.clients.clone().build());
         let numbers = (number, self.connections);
         let mut connection = Connection::new(
             &self.session,
