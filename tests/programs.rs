@@ -8,7 +8,7 @@ use crate::support::bytes::*;
 use crate::support::files::{images_in, noise};
 use crate::support::process::{WorkDir, wait_until};
 use crate::support::proxy::Proxy;
-use jtp_kit::Signal;
+use jtp_kit::{Folder, Signal};
 
 fn names(images: &[TestImage]) -> Vec<&str> {
     images.iter().map(|p| &*p.name).collect()
@@ -156,12 +156,7 @@ fn r2_r5_r6_killed_client_leaves_complete_files_and_the_next_run_fetches_the_res
         );
     }
     // No temporary files remain.
-    let left: Vec<_> = fs::read_dir(workdir.output())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .filter(|name| name.as_encoded_bytes().starts_with(b".") && name != ".jtp-index")
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(workdir.output().temporaries(), [""; 0]);
 }
 
 #[test]

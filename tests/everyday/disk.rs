@@ -59,7 +59,7 @@ fn assert_only_that_name_failed(workdir: &WorkDir, output: &Output, what: &str) 
         matches!(failures[..], [line] if line.contains("failed: 4.png ")),
         "one message, which names the file: {what}"
     );
-    assert_eq!(temporaries(&workdir.output()), [""; 0], "{what}");
+    assert_eq!(workdir.output().temporaries(), [""; 0], "{what}");
 }
 
 /// A file that `chattr +i` protects; the attribute is removed when this is dropped.

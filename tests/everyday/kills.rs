@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use jtp_kit::has_strace;
+
 use super::*;
 
 /// A server's folder, and the output folder of an earlier time.
@@ -108,7 +110,7 @@ impl Scene {
         let images = files(&self.workdir.images());
         let wrong = not_exactly_once(&images, &files(&self.workdir.output()));
         assert!(wrong.is_empty(), "{what}: {wrong:#?}");
-        assert_eq!(temporaries(&self.workdir.output()), [""; 0], "{what}");
+        assert_eq!(self.workdir.output().temporaries(), [""; 0], "{what}");
         assert_nothing_to_do(&self.workdir, server);
     }
 
@@ -139,18 +141,6 @@ impl Scene {
         }
         assert!(killed >= 10, "{killed}");
     }
-}
-
-fn has_strace() -> bool {
-    let mut command = Command::new("strace");
-    command
-        .args(["-f", "-qq", "-o", "/dev/null", "true"])
-        .stderr(Stdio::null());
-    let works = command.status().is_ok_and(|status| status.success());
-    if !works {
-        skipped!("strace does not work here");
-    }
-    works
 }
 
 #[test]

@@ -50,15 +50,6 @@ pub(crate) fn files(folder: &Path) -> BTreeMap<String, u64> {
     files
 }
 
-/// The names of hidden files, except the index.
-pub(crate) fn temporaries(folder: &Path) -> Vec<String> {
-    let names = fs::read_dir(folder).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names
-        .filter(|name| name.starts_with('.') && name != ".jtp-index")
-        .collect()
-}
-
 /// Says which of the images are not exactly once among the files; empty if all are.
 pub(crate) fn not_exactly_once(
     images: &BTreeMap<String, u64>,

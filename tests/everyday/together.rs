@@ -48,7 +48,7 @@ fn r8_two_clients_at_once_lose_no_image() {
             let lost = missing(&images, &output);
             assert!(lost.is_empty(), "{modes:?}: {lost:?} are lost: {output:?}");
             assert!(!is_empty || output == images, "{modes:?}: {output:?}");
-            assert_eq!(temporaries(&workdir.output()), [""; 0], "{modes:?}");
+            assert_eq!(workdir.output().temporaries(), [""; 0], "{modes:?}");
             // A run on its own has nothing to fetch.
             run(&workdir, server.addr(), "--batch").assert_fetched(0, images.len());
             assert_nothing_to_do(&workdir, &server);

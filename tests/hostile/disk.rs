@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use jtp_kit::{Folder, has_strace};
+
 use super::{is_full, report_line};
 use crate::support::bytes::*;
 use crate::support::files::{images_in, noise};
@@ -120,17 +122,6 @@ fn check_files(folder: &Path, expected: &[TestImage]) -> usize {
     own.len()
 }
 
-/// The number of hidden files in a folder, except its index.
-fn temporaries(folder: &Path) -> usize {
-    let hidden = |name: &std::ffi::OsString| {
-        name.as_encoded_bytes().starts_with(b".") && name != ".jtp-index"
-    };
-    let names = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name());
-    names.filter(hidden).count()
-}
-
 #[test]
 fn r2_file_size_limit_fails_only_large_files() {
     let expected = library();
@@ -150,7 +141,7 @@ fn r2_file_size_limit_fails_only_large_files() {
     assert_eq!(outcome.code("second"), 8, "{}", outcome.output);
     assert_eq!(outcome.code("third"), 0, "{}", outcome.output);
     assert_eq!(check_files(&workdir.path().join("a"), &expected), 110);
-    assert_eq!(temporaries(&workdir.path().join("a")), 0);
+    assert_eq!(workdir.path().join("a").temporaries(), [""; 0]);
     assert!(workdir.fetched() == expected);
 }
 
@@ -188,8 +179,8 @@ fn r2_full_disk_fails_and_the_next_run_completes() {
             "{what}: {fetched:?}"
         );
         assert_eq!(fetched[2], expected.len());
-        let left = ["a", "b", "c"].map(|name| temporaries(&folder(name)));
-        assert_eq!(left, [0; 3], "{what}");
+        let left = ["a", "b", "c"].map(|name| folder(name).temporaries());
+        assert_eq!(left.concat(), [""; 0], "{what}");
         report_line!(
             "a disk {what}: {} images, then {}; with enough space {}",
             fetched[0],
@@ -231,18 +222,13 @@ fn r2_disk_becomes_read_only() {
         check_files(&workdir.path().join("b"), &expected),
         expected.len()
     );
-    assert_eq!(temporaries(&workdir.path().join("b")), 0);
+    assert_eq!(workdir.path().join("b").temporaries(), [""; 0]);
     report_line!("read-only after {fetched} images; once writable again, the next run completes");
 }
 
 #[test]
 fn r2_system_calls_fail_at_many_points() {
-    let has_strace = Command::new("strace")
-        .arg("-V")
-        .stdout(Stdio::null())
-        .status();
-    if !is_full() || !has_strace.is_ok_and(|status| status.success()) {
-        report_line!("skipped: needs full scale and strace");
+    if !is_full() || !has_strace() {
         return;
     }
     let expected = library();
@@ -287,7 +273,7 @@ fn r2_system_calls_fail_at_many_points() {
                 expected.len(),
                 "{what}"
             );
-            assert_eq!(temporaries(&workdir.path().join("b")), 0, "{what}");
+            assert_eq!(workdir.path().join("b").temporaries(), [""; 0], "{what}");
             for name in ["a", "b"] {
                 fs::remove_dir_all(workdir.path().join(name)).unwrap();
             }

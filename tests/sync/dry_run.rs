@@ -1,12 +1,11 @@
 //! Dry runs and checks: they change nothing, and the run that follows does what the dry run said.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use jtp_core::ImageId;
-use jtp_kit::{Rng, for_each_seed};
+use jtp_kit::{Folder, Rng, for_each_seed, stamps};
 use jtp_sync::{Change, Difference, Fetch, Names, Options, Selection, SyncEvent};
 
 use super::job::{Action, Job, target};
@@ -15,41 +14,6 @@ use super::world::World;
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::stub::{Request, Stub, images};
-
-/// Everything that can be seen of a folder, but for access times: its own entry, hidden files, links.
-fn tree(folder: &Path) -> Vec<String> {
-    let mut seen = Vec::new();
-    let Ok(metadata) = fs::symlink_metadata(folder) else {
-        return seen;
-    };
-    seen.push(entry_text(folder, &metadata));
-    if metadata.is_dir() {
-        let entries = fs::read_dir(folder).unwrap();
-        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        seen.extend(paths.iter().flat_map(|path| tree(path)));
-    }
-    seen
-}
-
-fn entry_text(path: &Path, metadata: &fs::Metadata) -> String {
-    let content = match metadata.is_file() {
-        true => id_of(&fs::read(path).unwrap_or_default()),
-        false => 0,
-    };
-    format!(
-        "{} {:o} {} {} {} {}.{} {}.{} {content:x}",
-        path.display(),
-        metadata.mode(),
-        metadata.ino(),
-        metadata.nlink(),
-        metadata.len(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-        metadata.ctime(),
-        metadata.ctime_nsec(),
-    )
-}
 
 const NAMES: [&str; 9] = [
     "a.png", "A.png", "b.png", "c.png", "d.jpg", "é.png", "x.gif", "y.gif", "z.webp",
@@ -70,24 +34,23 @@ fn server(rng: &mut Rng) -> Vec<TestImage> {
 
 /// A folder with some images of a server, its own images, and other things.
 fn fill(folder: &Path, rng: &mut Rng) {
-    fs::create_dir(folder).unwrap();
+    folder.make_dir("");
     for name in NAMES {
-        let path = folder.join(name);
         match rng.below(12) {
-            0..=5 => fs::write(path, noise(300, rng.below(9))).unwrap(),
-            6 => fs::write(path, noise(200, 100 + rng.below(9))).unwrap(),
-            7 => fs::create_dir(path).unwrap(),
-            8 => symlink("/nowhere", path).unwrap(),
+            0..=5 => folder.write(name, noise(300, rng.below(9))),
+            6 => folder.write(name, noise(200, 100 + rng.below(9))),
+            7 => folder.make_dir(name),
+            8 => folder.link("/nowhere", name),
             _ => {}
         }
     }
     if rng.percent(30) {
         let number = rng.below(9);
         let id = ImageId::of(&noise(300, number));
-        fs::write(folder.join(format!("a-{id}.png")), noise(300, number)).unwrap();
+        folder.write(format!("a-{id}.png"), noise(300, number));
     }
-    fs::write(folder.join("notes.txt"), "text").unwrap();
-    fs::write(folder.join(".jtp-0123456789abcdef-0.part"), "stale").unwrap();
+    folder.write("notes.txt", "text");
+    folder.write(".jtp-0123456789abcdef-0.part", "stale");
 }
 
 fn options(rng: &mut Rng) -> Options {
@@ -125,14 +88,10 @@ impl Lines {
         let line = match event {
             SyncEvent::Change(Change::Fetch {
                 id, name, replaces, ..
-            }) => {
-                format!("fetch {id} {name} {replaces}")
-            }
+            }) => format!("fetch {id} {name} {replaces}"),
             SyncEvent::Placed {
                 id, name, replaced, ..
-            } => {
-                format!("fetch {id} {name} {replaced}")
-            }
+            } => format!("fetch {id} {name} {replaced}"),
             SyncEvent::Change(Change::Rename {
                 id,
                 from,
@@ -147,9 +106,7 @@ impl Lines {
                 from,
                 to,
                 aside,
-            } => {
-                format!("rename {id} {from} {to} {aside}")
-            }
+            } => format!("rename {id} {from} {to} {aside}"),
             SyncEvent::Refused { id, reason, .. } => format!("refuse {id} {reason:?}"),
             _ => return,
         };
@@ -178,14 +135,14 @@ fn r8_a_run_does_what_the_dry_run_said_and_the_dry_run_changes_nothing() {
         });
         job.options = options(&mut rng);
         job.selection = selection(&mut rng);
-        let before = tree(&folder);
+        let before = stamps(&folder);
         let planned = job
             .perform(world, &[Action::DryRun])
             .pop()
             .unwrap()
             .unwrap();
         let planned = planned.unwrap();
-        assert_eq!(tree(&folder), before);
+        assert_eq!(stamps(&folder), before);
         let requests = stub.requests();
         assert_eq!(requests, [Request::List]);
         let said = lines.take();
@@ -210,7 +167,7 @@ fn r8_a_run_does_what_the_dry_run_said_and_the_dry_run_changes_nothing() {
         assert_eq!(planned, done);
         // With the index of that run, another dry run finds nothing to do.
         if job.options.fetch() == Fetch::Missing {
-            let before = tree(&folder);
+            let before = stamps(&folder);
             let again = job
                 .perform(world, &[Action::DryRun])
                 .pop()
@@ -222,7 +179,7 @@ fn r8_a_run_does_what_the_dry_run_said_and_the_dry_run_changes_nothing() {
                 said.iter().all(|line| line.starts_with("refuse")),
                 "{said:?}"
             );
-            assert_eq!(tree(&folder), before);
+            assert_eq!(stamps(&folder), before);
         }
     });
 }
@@ -237,13 +194,13 @@ fn r8_a_check_changes_nothing_and_finds_the_differences() {
         let (_parent, folder) = target();
         fill(&folder, &mut rng);
         let job = Job::new(stub.address, &folder);
-        let before = tree(&folder);
+        let before = stamps(&folder);
         job.perform(world, &[Action::Check])
             .pop()
             .unwrap()
             .unwrap()
             .unwrap();
-        assert_eq!(tree(&folder), before);
+        assert_eq!(stamps(&folder), before);
         assert_eq!(stub.requests(), [Request::List]);
         let mut found = Vec::new();
         for event in &*job.log.lock() {

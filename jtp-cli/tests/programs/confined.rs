@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
 
+use jtp_kit::has_strace;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::Signal;
@@ -151,7 +151,6 @@ fn server_reports_why_it_is_not_confined_and_serves() {
         command.arg(SERVER);
         command.args(["--bind", "127.0.0.1:0"]);
         if !has_strace() {
-            eprintln!("skipped: strace does not work here");
             return;
         }
         let server = Process::listening(command);
@@ -161,10 +160,4 @@ fn server_reports_why_it_is_not_confined_and_serves() {
         assert!(dir.fetch(&server, "--list").out.contains("a.png"));
         server.stop().assert_exit(0);
     }
-}
-
-pub(crate) fn has_strace() -> bool {
-    let mut strace = Command::new("strace");
-    let output = strace.args(["-qq", "-o", "/dev/null", "true"]).output();
-    output.is_ok_and(|output| output.status.success())
 }

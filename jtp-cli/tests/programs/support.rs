@@ -6,14 +6,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use jtp_core::ImageId;
-pub(crate) use jtp_kit::{Args, Folder, Output, Process, noise, wait_until};
+pub(crate) use jtp_kit::{Args, Folder, Output, Process, noise, stamps, wait_until};
 
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_server");
 pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_client");
@@ -200,31 +199,6 @@ pub(crate) fn tree(folder: &Path) -> Tree {
     let mut found = Tree::new();
     add(folder, "", &mut found);
     found
-}
-
-/// What shows whether anything in a folder was touched: everything that can be seen of it, but for access times.
-pub(crate) fn stamps(folder: &Path) -> Vec<String> {
-    let mut seen = Vec::new();
-    let Ok(metadata) = fs::symlink_metadata(folder) else {
-        return seen;
-    };
-    let content = match metadata.is_file() {
-        true => ImageId::of(&fs::read(folder).unwrap()),
-        false => ImageId(0),
-    };
-    let (mode, inode) = (metadata.mode(), metadata.ino());
-    let modified = (metadata.mtime(), metadata.mtime_nsec());
-    let changed = (metadata.ctime(), metadata.ctime_nsec());
-    let times = format!("{modified:?} {changed:?}");
-    let name = folder.display();
-    seen.push(format!("{name} {mode:o} {inode} {times} {content}"));
-    if metadata.is_dir() {
-        let entries = fs::read_dir(folder).unwrap();
-        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        seen.extend(paths.iter().flat_map(|path| stamps(path)));
-    }
-    seen
 }
 
 /// What nobody reads any more, as a pipe to `head`.

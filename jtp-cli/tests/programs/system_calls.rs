@@ -70,8 +70,7 @@ impl Calls {
 
 /// A folder with [`IMAGES`] small images. `None` if calls cannot be counted here.
 fn small_images() -> Option<TestDir> {
-    if !crate::confined::has_strace() {
-        eprintln!("skipped: strace does not work here, so that system calls are not counted");
+    if !jtp_kit::has_strace() {
         return None;
     }
     let dir = TestDir::new();

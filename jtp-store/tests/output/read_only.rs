@@ -1,31 +1,14 @@
 //! A folder that is only looked at.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use jtp_core::{FileType, ImageId};
+use jtp_kit::stamps;
 use jtp_store::{FileName, FileState, MoveError, OutputError, OutputFolder};
 
 use super::common::*;
 use super::{all, begin, ids, open, stage};
-
-/// Size, content and times of each entry, and of the folder itself as `.`.
-fn states(folder: &Path) -> BTreeMap<String, (u64, ImageId, i64, i64, i64, i64)> {
-    let mut names = super::all(folder);
-    names.push(".".to_owned());
-    let state = |name: String| {
-        let path = folder.join(&name);
-        let metadata = fs::symlink_metadata(&path).unwrap();
-        let id = ImageId::of(&fs::read(&path).unwrap_or_default());
-        let times = (metadata.mtime(), metadata.mtime_nsec());
-        let changed = (metadata.ctime(), metadata.ctime_nsec());
-        let state = (metadata.len(), id, times.0, times.1, changed.0, changed.1);
-        (name, state)
-    };
-    names.into_iter().map(state).collect()
-}
 
 fn read_only(path: &Path) -> OutputFolder {
     OutputFolder::open_read_only(path).unwrap().unwrap()
@@ -51,12 +34,12 @@ fn a_scan_of_a_read_only_folder_changes_nothing() {
         if !index {
             temp.remove(".jtp-index");
         }
-        let before = states(&temp);
+        let before = stamps(&temp);
         let folder = read_only(&temp);
         assert_eq!(ids(&folder), expected);
         folder.close();
         drop(folder);
-        assert_eq!(states(&temp), before, "index: {index}");
+        assert_eq!(stamps(&temp), before, "index: {index}");
     }
 }
 
@@ -65,7 +48,7 @@ fn w9_nothing_is_written_to_or_renamed_in_a_read_only_folder() {
     let temp = temp();
     write(&temp, "a.png", b"a");
     temp.make_dir("sub");
-    let before = states(&temp);
+    let before = stamps(&temp);
     let folder = read_only(&temp);
     let look = folder.look("a.png").unwrap();
     let settled = stage(&folder, b"c").settle();
@@ -89,7 +72,7 @@ fn w9_nothing_is_written_to_or_renamed_in_a_read_only_folder() {
         let is_read_only = matches!(moved, Err(MoveError::Folder(OutputError::ReadOnly { .. })));
         assert!(is_read_only, "{path}: {moved:?}");
     }
-    assert_eq!(states(&temp), before);
+    assert_eq!(stamps(&temp), before);
     assert_eq!(all(&temp.join("sub")), Vec::<String>::new());
 }
 

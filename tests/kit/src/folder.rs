@@ -30,6 +30,38 @@ pub trait Folder {
     /// Sets the permissions of a file or folder.
     #[cfg(unix)]
     fn set_mode(&self, name: impl AsRef<Path>, mode: u32);
+
+    /// The names of hidden files, except the client's index.
+    fn temporaries(&self) -> Vec<String>;
+}
+
+/// What shows whether anything in a folder was touched: everything that can be seen of it, but for access times.
+#[cfg(unix)]
+#[must_use]
+pub fn stamps(path: &Path) -> Vec<String> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    use std::os::unix::fs::MetadataExt;
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Vec::new();
+    };
+    let (mode, inode, links) = (metadata.mode(), metadata.ino(), metadata.nlink());
+    let modified = (metadata.mtime(), metadata.mtime_nsec());
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    let mut content = DefaultHasher::new();
+    if metadata.is_file() {
+        fs::read(path).unwrap_or_default().hash(&mut content);
+    }
+    let (name, content) = (path.display(), content.finish());
+    let mut seen = vec![format!(
+        "{name} {mode:o} {inode} {links} {modified:?} {changed:?} {content:x}"
+    )];
+    if metadata.is_dir() {
+        let entries = done(fs::read_dir(path), path);
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        seen.extend(paths.iter().flat_map(|path| stamps(path)));
+    }
+    seen
 }
 
 #[track_caller]
@@ -95,5 +127,13 @@ impl Folder for Path {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)),
             &path,
         );
+    }
+
+    #[track_caller]
+    fn temporaries(&self) -> Vec<String> {
+        let names = done(fs::read_dir(self), self);
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let is_temporary = |name: &String| name.starts_with('.') && name != ".jtp-index";
+        names.filter(is_temporary).collect()
     }
 }

@@ -16,9 +16,11 @@ mod stopwatch;
 pub use allocations::Allocations;
 pub use collision::{collision, long_collision};
 pub use folder::Folder;
+#[cfg(unix)]
+pub use folder::stamps;
 pub use images::{bmp, noise};
 pub use output::{Args, Output};
-pub use process::{Lines, Process};
+pub use process::{Lines, Process, has_strace};
 pub use rng::Rng;
 pub use seeds::{for_each_seed, number, seed};
 pub use signal::Signal;

@@ -296,3 +296,17 @@ impl Drop for Process {
         }
     }
 }
+
+/// Whether strace works here, which makes system calls fail and counts them. Says so if it does not.
+#[must_use]
+pub fn has_strace() -> bool {
+    let mut strace = Command::new("strace");
+    let output = strace
+        .args(["-f", "-qq", "-o", "/dev/null", "true"])
+        .output();
+    let works = output.is_ok_and(|output| output.status.success());
+    if !works {
+        println!("skipped: strace does not work here");
+    }
+    works
+}
