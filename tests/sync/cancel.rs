@@ -1,6 +1,5 @@
 //! Cancelling a sync, and dropping its future, at any moment.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -8,10 +7,9 @@ use jtp_driver::ShutdownSignal;
 use jtp_kit::Stopwatch;
 use jtp_sync::Error;
 
-use super::job::{Action, Job, target};
+use super::job::{Action, Job, Running};
 use super::log::Event;
 use super::world::World;
-use crate::support::TEST_TIMEOUT;
 use crate::support::bytes::*;
 use crate::support::process::wait_until;
 use crate::support::stub::{Request, Stub, images, response_of};
@@ -69,6 +67,14 @@ fn silent_server(images: &[TestImage], point: Point) -> (Stub, ShutdownSignal) {
     (stub, reached)
 }
 
+/// Cancels a sync, which has to end soon.
+#[track_caller]
+fn cancel(running: Running, what: &str) {
+    let (error, elapsed) = running.cancel();
+    assert!(matches!(error, Error::Cancelled), "{what}: {error:?}");
+    assert!(elapsed < Duration::from_secs(1), "{what}: {elapsed:?}");
+}
+
 #[test]
 fn cancel_from_another_thread_ends_the_run_within_a_second_against_a_silent_server() {
     let images = images(30);
@@ -82,18 +88,9 @@ fn cancel_from_another_thread_ends_the_run_within_a_second_against_a_silent_serv
             let (stub, reached) = silent_server(&images, point);
             let mut job = Job::of(stub.address);
             job.connections = connections;
-            let ended = job.start(world, &[Action::Run]);
+            let running = job.begin(world, &[Action::Run]);
             jtp_blocking::runtime::block_on(reached.wait());
-            let start = Stopwatch::start();
-            job.cancel.begin();
-            let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
-            let elapsed = start.elapsed();
-            let error = ended[0].as_ref().unwrap().as_ref().unwrap_err();
-            assert!(matches!(error, Error::Cancelled), "{error:?}");
-            assert!(
-                elapsed < Duration::from_secs(1),
-                "{world:?}, {point:?}: {elapsed:?}"
-            );
+            cancel(running, &format!("{world:?}, {point:?}"));
             job.assert_only(&images);
             assert_eq!(
                 job.files().len(),
@@ -137,9 +134,7 @@ fn cancel_ends_a_watch_within_a_second() {
         let following = job.follow(world);
         jtp_blocking::runtime::block_on(reached.wait());
         job.log.await_placed(10);
-        let (error, elapsed) = following.cancel();
-        assert!(matches!(error, Error::Cancelled), "{error:?}");
-        assert!(elapsed < Duration::from_secs(1), "{world:?}: {elapsed:?}");
+        cancel(following, &format!("{world:?}"));
         job.assert_files(&images);
     }
 }
@@ -153,19 +148,11 @@ fn cancel_ends_the_pause_before_a_retry_within_a_second() {
         });
         let mut job = Job::of(stub.address);
         job.retries = 20;
-        let ended = job.start(world, &[Action::Run]);
+        let running = job.begin(world, &[Action::Run]);
         // The second pause takes 2 s.
         job.log
             .wait_for(2, "retries", |event| matches!(event, Event::Retrying(..)));
-        let start = Stopwatch::start();
-        job.cancel.begin();
-        let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
-        let elapsed = start.elapsed();
-        assert!(matches!(ended[0], Some(Err(Error::Cancelled))), "{ended:?}");
-        assert!(
-            elapsed < Duration::from_millis(900),
-            "{world:?}: {elapsed:?}"
-        );
+        cancel(running, &format!("{world:?}"));
     }
 }
 
@@ -175,27 +162,24 @@ fn cancel_at_each_event_leaves_only_complete_images_and_the_next_run_fetches_the
     for (world, connections) in [(World::Tokio, 1), (World::Blocking, 3), (World::Smol, 2)] {
         for at in 0.. {
             let stub = Stub::of(images.clone());
-            let (_parent, folder) = target();
-            let cancel = ShutdownSignal::new();
-            let (events, signal) = (Arc::new(AtomicUsize::new(0)), cancel.clone());
-            let mut job = Job::new(stub.address, &folder).reaction(move |_| {
+            let mut job = Job::of(stub.address);
+            let (events, signal) = (AtomicUsize::new(0), job.cancel.clone());
+            job = job.reaction(move |_| {
                 if events.fetch_add(1, Ordering::SeqCst) == at {
                     signal.begin();
                 }
             });
             job.connections = connections;
-            job.cancel = cancel.clone();
             let ended = job.run(world);
             job.assert_only(&images);
             let complete = job.files().len();
             assert_eq!(complete, job.log.placed(), "what is complete stays");
 
-            let again = Job::new(stub.address, &folder);
-            let totals = again.run_ok(world);
-            again.assert_files(&images);
+            let again = job.again();
+            let totals = again.fetch_all(world, &images);
             let missing = u64::try_from(images.len() - complete).unwrap();
             assert_eq!(totals.fetched.images, missing, "R8 b\n{}", again.log);
-            if !cancel.has_begun() {
+            if !job.cancel.has_begun() {
                 assert!(ended.is_ok(), "{ended:?}");
                 break;
             }
@@ -207,14 +191,13 @@ fn cancel_at_each_event_leaves_only_complete_images_and_the_next_run_fetches_the
 fn cancelled_before_it_begins_a_run_does_nothing() {
     for world in World::ALL {
         let stub = Stub::of(images(3));
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder);
+        let job = Job::of(stub.address);
         job.cancel.begin();
         let ended = job.perform(world, &[Action::Run, Action::Follow]);
         let cancelled = |ended: &Option<_>| matches!(ended, Some(Err(Error::Cancelled)));
         assert!(ended.iter().all(cancelled), "{ended:?}");
         assert_eq!(stub.requests(), []);
-        assert!(!folder.exists());
+        assert!(!job.folder.exists());
     }
 }
 
@@ -228,8 +211,7 @@ fn future_dropped_at_each_poll_leaves_only_complete_images_and_the_next_run_fetc
     ] {
         for polls in 0.. {
             let stub = Stub::of(images.clone());
-            let (_parent, folder) = target();
-            let mut job = Job::new(stub.address, &folder);
+            let mut job = Job::of(stub.address);
             job.connections = connections;
             let ended = job.perform(world, &[Action::DropRun(polls), Action::Run]);
             assert!(
@@ -239,7 +221,7 @@ fn future_dropped_at_each_poll_leaves_only_complete_images_and_the_next_run_fetc
             );
             job.assert_files(&images);
 
-            let again = Job::new(stub.address, &folder);
+            let again = job.again();
             let totals = again.run_ok(world);
             assert_eq!(totals.planned.images, 0, "R8 b: {polls}\n{}", again.log);
             if ended[0].is_some() {
@@ -255,8 +237,7 @@ fn follow_dropped_at_each_poll_leaves_only_complete_images() {
     for world in [World::Tokio, World::Smol, World::Blocking] {
         for polls in 0..40 {
             let stub = Stub::of(images.clone());
-            let (_parent, folder) = target();
-            let job = Job::new(stub.address, &folder);
+            let job = Job::of(stub.address);
             // It may wait for events, and is then cancelled.
             let ended = job.start(world, &[Action::DropFollow(polls)]);
             while ended.recv_timeout(Duration::from_millis(1)).is_err() {
@@ -267,9 +248,7 @@ fn follow_dropped_at_each_poll_leaves_only_complete_images() {
                 }
             }
             job.assert_only(&images);
-            let again = Job::new(stub.address, &folder);
-            again.run_ok(world);
-            again.assert_files(&images);
+            job.again().fetch_all(world, &images);
         }
     }
 }
@@ -279,8 +258,7 @@ fn future_dropped_while_the_server_is_silent_closes_all_connections() {
     let images = images(30);
     for world in World::ALL {
         let (stub, reached) = silent_server(&images, Point::ImageBegun);
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder);
+        let mut job = Job::of(stub.address);
         job.connections = 3;
         let dropped = job.perform(world, &[Action::DropRunAt(reached)]);
         assert!(dropped[0].is_none(), "{dropped:?}");
@@ -288,9 +266,7 @@ fn future_dropped_while_the_server_is_silent_closes_all_connections() {
         job.assert_only(&images);
 
         let stub = Stub::of(images.clone());
-        let again = Job::new(stub.address, &folder);
-        again.run_ok(world);
-        again.assert_files(&images);
+        Job::new(stub.address, &job.folder).fetch_all(world, &images);
     }
 }
 
@@ -310,19 +286,14 @@ fn cancel_ends_the_decoding_of_an_image_that_expands_to_a_gibibyte_within_a_seco
             });
         });
         let job = Job::of(stub.address);
-        let ended = job.start(world, &[Action::Run]);
+        let running = job.begin(world, &[Action::Run]);
         let all = u64::from(length);
         job.log.wait_for(
             1,
             "bytes",
             |event| matches!(event, Event::Progress(n) if *n == all),
         );
-        let start = Stopwatch::start();
-        job.cancel.begin();
-        let ended = ended.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
-        let elapsed = start.elapsed();
-        assert!(matches!(ended[0], Some(Err(Error::Cancelled))), "{ended:?}");
-        assert!(elapsed < Duration::from_secs(1), "{world:?}: {elapsed:?}");
+        cancel(running, &format!("{world:?}"));
         assert!(job.files().is_empty());
     }
 }

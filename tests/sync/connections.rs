@@ -26,17 +26,6 @@ fn memory_server(images: &[TestImage], max_per_ip: usize) -> TestServer<MemorySt
     })
 }
 
-#[test]
-fn r6_server_that_admits_one_connection_serves_a_client_with_four() {
-    let images = images(120);
-    for world in World::ALL {
-        let server = memory_server(&images, 1);
-        let mut job = Job::of(server.address).accelerated(10);
-        job.connections = 4;
-        job.fetch_all(world, &images);
-    }
-}
-
 /// What a server does with a request for all images behind a LIST.
 #[derive(Debug, Clone, Copy)]
 enum Second {
@@ -251,7 +240,6 @@ fn r8_follow_lists_again_over_the_only_connection_after_a_list_over_a_second_one
     }
 }
 
-/// Another client of this host, admitted.
 /// How a server refuses a connection.
 #[derive(Debug, Clone, Copy)]
 enum Refusal {

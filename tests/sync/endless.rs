@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jtp_kit::Stopwatch;
 use jtp_sync::{Error, Reason};
 
-use super::job::{Job, target};
+use super::job::Job;
 use super::log::Event;
 use super::world::World;
 use crate::support::bytes::*;
@@ -280,12 +280,14 @@ fn r3_endless_list_ends_the_run() {
             endless_list(move |id| entry(0, id, &long, 5)),
         ),
     ] {
-        let (_parent, folder) = target();
-        let mut job = Job::new(stub.address, &folder);
+        let mut job = Job::of(stub.address);
         job.catalog_limits = Some((20_000, 4 << 20));
         let error = job.run(world).unwrap_err();
         assert!(matches!(error, Error::CatalogTooLarge { .. }), "{error:?}");
-        assert!(!folder.exists(), "no folder for a server that is of no use");
+        assert!(
+            !job.folder.exists(),
+            "no folder for a server that is of no use"
+        );
         job.cancel.begin();
     }
 }
@@ -312,8 +314,7 @@ fn r3_folders_in_the_names_of_a_list_count_for_its_memory() {
 fn r6_server_that_closes_each_connection_is_given_up_after_the_retries() {
     for world in World::ALL {
         let stub = Stub::new(|_| {});
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(10);
+        let job = Job::of(stub.address).accelerated(10);
         let start = Instant::now();
         let error = job.run(world).unwrap_err();
         let waited = start.elapsed() * 10 + Duration::from_millis(50);
@@ -321,6 +322,6 @@ fn r6_server_that_closes_each_connection_is_given_up_after_the_retries() {
         assert_eq!(job.log.retries(), 3, "{}", job.log);
         assert!(waited >= job.log.pauses(), "{waited:?}: {}", job.log);
         assert_eq!(stub.accepted(), 4);
-        assert!(!folder.exists());
+        assert!(!job.folder.exists());
     }
 }

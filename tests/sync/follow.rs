@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jtp_core::server::ServerConfig;
 use jtp_driver::ShutdownSignal;
-use jtp_kit::Stopwatch;
+use jtp_kit::{Folder, Stopwatch};
 use jtp_sync::Error;
 use jtp_tokio::store::MemoryStore;
 
@@ -139,13 +139,12 @@ fn n5_files_that_the_user_deletes_come_back_at_the_next_reconcile() {
     let images = images(12);
     for world in World::ALL {
         let stub = Stub::of(images.clone());
-        let (_parent, folder) = target();
-        let job = Job::new(stub.address, &folder).accelerated(1_000);
-        let following = job.follow_after(world, &[Action::Run]);
+        let job = Job::of(stub.address).accelerated(1_000);
+        let following = job.begin(world, &[Action::Run, Action::Follow]);
         job.log.await_watches(1);
         job.assert_files(&images);
-        fs::remove_file(folder.join(&images[2].name)).unwrap();
-        fs::remove_file(folder.join(&images[9].name)).unwrap();
+        job.folder.remove(&images[2].name);
+        job.folder.remove(&images[9].name);
         job.log.await_placed(14);
         job.assert_files(&images);
         drop(following);
@@ -156,12 +155,11 @@ fn n5_files_that_the_user_deletes_come_back_at_the_next_reconcile() {
 fn n5_files_that_the_user_changes_are_repaired_at_the_next_reconcile() {
     let images = images(6);
     let stub = Stub::of(images.clone());
-    let (_parent, folder) = target();
-    let job = Job::new(stub.address, &folder).accelerated(1_000);
+    let job = Job::of(stub.address).accelerated(1_000);
     let following = job.follow(World::Tokio);
     job.log.await_placed(6);
-    fs::write(folder.join(&images[0].name), b"other bytes").unwrap();
-    fs::rename(folder.join(&images[1].name), folder.join("mine.png")).unwrap();
+    job.folder.write(&images[0].name, b"other bytes");
+    job.folder.rename(&images[1].name, "mine.png");
     wait_until("the folder is in step again", || {
         let files = job.files();
         images.iter().all(|image| {

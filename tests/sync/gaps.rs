@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jtp_sync::Reason;
 
-use super::job::{Job, target};
+use super::job::Job;
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::stub::{Stub, images};
@@ -47,8 +47,7 @@ fn check(world: World, positions: &[usize], failure: Failure, connections: usize
     let images = images(60);
     let mut bad: Vec<u64> = positions.iter().map(|n| images[*n].id).collect();
     let stub = failing(&images, bad.clone(), failure);
-    let (_parent, folder) = target();
-    let mut job = Job::new(stub.address, &folder).accelerated(100);
+    let mut job = Job::of(stub.address).accelerated(100);
     job.connections = connections;
     let totals = job.run_ok(world);
     job.assert_files(images.iter().filter(|image| !bad.contains(&image.id)));
@@ -69,7 +68,7 @@ fn check(world: World, positions: &[usize], failure: Failure, connections: usize
     );
 
     // The next run tries them again, and fetches nothing else. // R8 (b)
-    let again = Job::new(stub.address, &folder).accelerated(100);
+    let again = job.again().accelerated(100);
     let totals = again.run_ok(world);
     assert_eq!(totals.planned.images, count, "{what}\n{}", again.log);
     assert_eq!(totals.placed.images, 0, "{what}\n{}", again.log);

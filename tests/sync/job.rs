@@ -14,7 +14,7 @@ use std::time::Duration;
 use jtp_core::client::ClientConfig;
 use jtp_driver::client::{Client, ClientBuilder};
 use jtp_driver::{Runtime, ShutdownSignal};
-use jtp_kit::Stopwatch;
+use jtp_kit::{Folder, Stopwatch};
 use jtp_sync::{Error, FolderSync, MaxDelete, Options, Selection, SyncEvent, Totals};
 use tempfile::TempDir;
 
@@ -106,6 +106,23 @@ impl Job {
         }
     }
 
+    /// Another sync from the same server into the same folder.
+    pub(crate) fn again(&self) -> Job {
+        Job {
+            _parent: self._parent.clone(),
+            ..Job::new(self.address, &self.folder)
+        }
+    }
+
+    /// Creates the folder, with these files.
+    pub(crate) fn holding<'a>(self, files: impl IntoIterator<Item = &'a TestImage>) -> Job {
+        self.folder.make_dir("");
+        for file in files {
+            self.folder.write(&file.name, &file.bytes);
+        }
+        self
+    }
+
     /// Accelerates the clock of the engine. The response timeout stays what it is in real time.
     pub(crate) fn accelerated(mut self, rate: u32) -> Job {
         self.response_timeout *= rate;
@@ -164,15 +181,15 @@ impl Job {
     }
 
     /// Follows the server on a thread of its own.
-    pub(crate) fn follow(&self, world: World) -> Following {
-        self.follow_after(world, &[])
+    pub(crate) fn follow(&self, world: World) -> Running {
+        self.begin(world, &[Action::Follow])
     }
 
-    pub(crate) fn follow_after(&self, world: World, before: &[Action]) -> Following {
-        let actions = [before, &[Action::Follow]].concat();
-        Following {
+    /// Does this on a thread of its own, until it is dropped.
+    pub(crate) fn begin(&self, world: World, actions: &[Action]) -> Running {
+        Running {
             job: self.clone(),
-            ended: self.start(world, &actions),
+            ended: self.start(world, actions),
         }
     }
 
@@ -325,13 +342,13 @@ impl Job {
     }
 }
 
-/// A sync that follows a server until this is dropped.
-pub(crate) struct Following {
+/// A sync that runs until it is complete or this is dropped.
+pub(crate) struct Running {
     job: Job,
     ended: Receiver<thread::Result<Vec<Ended>>>,
 }
 
-impl Following {
+impl Running {
     /// Cancels it, and returns its error and the time it took to end.
     #[track_caller]
     pub(crate) fn cancel(self) -> (Error, Duration) {
@@ -347,7 +364,7 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for Running {
     fn drop(&mut self) {
         self.job.cancel.begin();
     }

@@ -24,7 +24,7 @@ pub(crate) enum Event {
         announced: u64,
     },
     Planned(Totals),
-    Started(u64, Option<String>),
+    Started(u64),
     Progress(u64),
     Placed(String),
     Renamed {
@@ -78,9 +78,7 @@ impl Event {
                 announced: *announced,
             },
             SyncEvent::Planned(totals) => Event::Planned(**totals),
-            SyncEvent::Started { id, name, .. } => {
-                Event::Started(id.0, name.map(|name| name.as_str().to_owned()))
-            }
+            SyncEvent::Started { id, .. } => Event::Started(id.0),
             SyncEvent::Progress { bytes } => Event::Progress(*bytes),
             SyncEvent::Placed { .. } => Event::Placed(format!("{event:?}")),
             SyncEvent::Renamed { aside, .. } => Event::Renamed { aside: *aside },
@@ -230,7 +228,7 @@ impl fmt::Display for Log {
         let events = self.lock();
         let rare = events
             .iter()
-            .filter(|event| !matches!(event, Event::Progress(_) | Event::Started(..)));
+            .filter(|event| !matches!(event, Event::Progress(_) | Event::Started(_)));
         let rare: Vec<_> = rare.collect();
         writeln!(f, "{} events, of which {}:", events.len(), rare.len())?;
         for event in &rare[..rare.len().min(60)] {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jtp_sync::{MaxDelete, SyncEvent};
 
-use super::job::{Job, target};
+use super::job::Job;
 use super::world::World;
 use crate::support::bytes::TestImage;
 use crate::support::files::noise;
@@ -30,10 +30,8 @@ fn r5_disk_image_that_was_listed_before_is_not_deleted() {
         };
         connection.answer(images, &request);
     });
-    let (_parent, folder) = target();
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("disk.img"), noise(300, 77)).unwrap();
-    let mut job = Job::new(stub.address, &folder)
+    let mut job = Job::of(stub.address)
+        .holding([&disk])
         .accelerated(1000)
         .reaction(move |event| {
             is_gone.fetch_or(matches!(event, SyncEvent::Watching), Ordering::SeqCst);
@@ -58,10 +56,7 @@ fn r8_nothing_is_deleted_after_a_change_of_the_server() {
         }
     });
     let next = Stub::of(listed.clone());
-    let (_parent, folder) = target();
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("extra.png"), noise(300, 77)).unwrap();
-    let mut job = Job::new(first.address, &folder).accelerated(10);
+    let mut job = Job::of(first.address).accelerated(10).holding([&extra]);
     job.replicas = vec![next.address];
     job.mirror = Some(MaxDelete::Percent(100));
     let totals = job.run_ok(World::Tokio);
@@ -74,14 +69,10 @@ fn r8_nothing_is_deleted_after_a_change_of_the_server() {
 fn r8_second_copy_stays_if_the_first_one_is_gone() {
     let listed = images(1);
     let stub = Stub::of(listed.clone());
-    let (_parent, folder) = target();
-    fs::create_dir(&folder).unwrap();
-    let own = folder.join(&listed[0].name);
     let copy = TestImage::new("copy.png", listed[0].bytes.clone());
-    for path in [&own, &folder.join("copy.png")] {
-        fs::write(path, &copy.bytes).unwrap();
-    }
-    let mut job = Job::new(stub.address, &folder).reaction(move |event| {
+    let job = Job::of(stub.address).holding([&listed[0], &copy]);
+    let own = job.folder.join(&listed[0].name);
+    let mut job = job.reaction(move |event| {
         if matches!(event, SyncEvent::Listed { .. }) {
             fs::write(&own, noise(300, 78)).unwrap();
         }

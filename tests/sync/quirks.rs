@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use jtp_sync::{Reason, SyncEvent};
+use jtp_kit::Folder;
+use jtp_sync::{Fetch, Options, Reason, SyncEvent};
 
-use super::job::{Job, target};
+use super::job::Job;
 use super::log::Event;
 use super::world::World;
 use crate::support::bytes::*;
 use crate::support::files::noise;
-use crate::support::stub::{Request, Stub, images};
+use crate::support::stub::{Request, Stub, images, images_from};
 
 /// A LIST that announces one entry more than it sends, then the end of the connection or nothing more.
 fn short_list(images: &[TestImage], stays_open: bool) -> Stub {
@@ -83,10 +84,7 @@ fn r8_incomplete_list_replaces_nothing_that_it_does_not_name() {
     let old = TestImage::new("a.png", old);
     let new = TestImage::new("a.png", new);
     let stub = short_list(std::slice::from_ref(&new), false);
-    let (_parent, folder) = target();
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("a.png"), &old.bytes).unwrap();
-    let job = Job::new(stub.address, &folder).accelerated(20);
+    let job = Job::of(stub.address).accelerated(20).holding([&old]);
     job.run_ok(World::Tokio);
     let files = job.files();
     assert!(files.iter().any(|file| file.id == old.id), "{}", job.log);
@@ -113,12 +111,7 @@ fn server_that_does_not_know_batch_or_list_and_get_is_asked_by_id() {
                     connection.answer(&served, &request);
                 }
             });
-            let (_parent, folder) = target();
-            std::fs::create_dir(&folder).unwrap();
-            for image in &images[..had] {
-                std::fs::write(folder.join(&image.name), &image.bytes).unwrap();
-            }
-            let job = Job::new(stub.address, &folder);
+            let job = Job::of(stub.address).holding(&images[..had]);
             job.fetch_all(world, &images);
             let bulk = |r: &Request| matches!(r, Request::All | Request::Batch(_));
             assert_eq!(stub.requests().iter().filter(|r| bulk(r)).count(), 1);
@@ -161,16 +154,56 @@ fn damages_once(images: &[TestImage], damaged: u64) -> Stub {
 fn r2_image_that_was_broken_once_and_gets_another_name_has_no_failure_as_the_cause() {
     let images = images(10);
     let stub = damages_once(&images, images[4].id);
-    let (_parent, folder) = target();
-    std::fs::create_dir_all(folder.join(&images[4].name)).unwrap();
-    let job = Job::new(stub.address, &folder);
+    let job = Job::of(stub.address);
+    job.folder.make_dir(&images[4].name);
     let totals = job.run_ok(World::Tokio);
     assert_eq!(totals.failed(), 0, "{}", job.log);
     let expected = (images[4].id, Reason::NameTaken, String::new());
     assert_eq!(job.log.refused(), [expected], "{}", job.log);
 }
 
-/// Answers LIST with `listed` only, and other requests with `extra` images beside them.
+/// The catalog changes after the first LIST and before the request for images. // R8 (c) (d)
+#[test]
+fn r8_images_added_renamed_replaced_and_removed_after_the_list_keep_no_other_from_coming() {
+    let (before, new) = (images(8), images_from(100, 3));
+    let named = |image: &TestImage, name: &str| TestImage::new(name, image.bytes.clone());
+    let name = |n: usize| before[n].name.as_str();
+    let mut after = before[3..].to_vec();
+    // 0 is gone, 1 has another name, 2 is replaced, 4 and 5 have each other's names.
+    (after[1].name, after[2].name) = (name(5).to_owned(), name(4).to_owned());
+    after.extend([named(&before[1], "renamed.png"), new[0].clone()]);
+    after.extend([named(&new[1], name(1)), named(&new[2], name(2))]);
+    for (world, connections) in World::ALL.into_iter().zip([1, 3, 1, 3]) {
+        for fetch in [Fetch::Missing, Fetch::All] {
+            let (listed, served) = (before.clone(), after.clone());
+            let is_first = AtomicBool::new(true);
+            let stub = Stub::answering(move |connection, request| {
+                let is_first = is_first.swap(false, Ordering::SeqCst);
+                connection.answer(if is_first { &listed } else { &served }, &request);
+            });
+            let mut job = Job::of(stub.address).accelerated(20);
+            job.connections = connections;
+            job.options = Options::new().with_fetch(fetch);
+            let totals = job.run_ok(world);
+            assert_eq!(totals.failed(), 0, "{}", job.log);
+            let count = |image: &TestImage| {
+                let files = job.files();
+                files.iter().filter(|file| file.id == image.id).count()
+            };
+            // Over several connections only listed images are requested.
+            for image in &after {
+                let was_listed = before.iter().any(|listed| listed.id == image.id);
+                let is_there = count(image) == 1 || !was_listed && connections > 1;
+                assert!(is_there, "{}\n{}", image.name, job.log);
+            }
+            job.again().run_ok(world);
+            assert!(after.iter().all(|image| count(image) == 1), "{}", job.log);
+            let totals = job.again().run_ok(world);
+            assert_eq!(totals.planned.images, 0, "{}", job.log);
+        }
+    }
+}
+
 #[test]
 fn r8_large_images_that_no_list_names_are_not_stored() {
     // 6 × 64 MiB decoded, some kilobytes on the wire.
@@ -195,19 +228,17 @@ fn r8_large_images_that_no_list_names_are_not_stored() {
             connection.send(image.packet());
         }
     });
-    let (_parent, folder) = target();
+    let job = Job::of(stub.address).accelerated(10);
     let most = Arc::new(AtomicU64::new(0));
-    let (measured, path) = (Arc::clone(&most), folder.clone());
-    let job = Job::new(stub.address, &folder)
-        .accelerated(10)
-        .reaction(move |event| {
-            if matches!(event, SyncEvent::Progress { .. } | SyncEvent::Listed { .. }) {
-                measured.fetch_max(bytes_in(&path), Ordering::Relaxed);
-            }
-        });
+    let (measured, path) = (Arc::clone(&most), job.folder.clone());
+    let job = job.reaction(move |event| {
+        if matches!(event, SyncEvent::Progress { .. } | SyncEvent::Listed { .. }) {
+            measured.fetch_max(bytes_in(&path), Ordering::Relaxed);
+        }
+    });
     job.run_ok(World::Tokio);
     job.assert_files(&listed);
-    assert_nothing_hidden_is_left(&job);
+    assert_eq!(job.folder.temporaries(), [""; 0], "{}", job.log);
     // 256 MiB, and images that the threads decode.
     let most = most.load(Ordering::Relaxed) >> 20;
     assert!((64..=330).contains(&most), "{most} MiB: R3");
@@ -218,19 +249,4 @@ fn bytes_in(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let lengths = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
     lengths.sum()
-}
-
-/// The folder has no temporary files. The index may be there.
-#[track_caller]
-fn assert_nothing_hidden_is_left(job: &Job) {
-    let hidden: Vec<_> = std::fs::read_dir(&job.folder)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."))
-        .filter(|entry| entry.metadata().is_ok_and(|file| file.len() > 100_000))
-        .map(|entry| entry.file_name())
-        .collect();
-    assert!(hidden.is_empty(), "{hidden:?}\n{}", job.log);
-    let count = std::fs::read_dir(&job.folder).unwrap().count();
-    assert!(count < job.files().len() + 5, "{count} files");
 }

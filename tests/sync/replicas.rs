@@ -10,7 +10,7 @@ use jtp_driver::client;
 use jtp_kit::Stopwatch;
 use jtp_sync::{Error, Fetch, Options};
 
-use super::job::{Job, target};
+use super::job::Job;
 use super::log::Event;
 use super::world::World;
 use crate::support::bytes::*;
@@ -66,7 +66,7 @@ fn changes(job: &Job) -> Vec<(String, String)> {
 fn starts(job: &Job) -> BTreeMap<u64, usize> {
     let mut starts = BTreeMap::new();
     for event in job.log.lock().iter() {
-        if let Event::Started(id, _) = event {
+        if let Event::Started(id) = event {
             *starts.entry(*id).or_default() += 1;
         }
     }
@@ -84,19 +84,12 @@ fn r6_next_server_goes_on_where_the_last_one_broke_off() {
                     mortal(&images, 25),
                     Stub::of(images.clone()),
                 ];
-                let (_parent, folder) = target();
-                let mut job = Job::new(stubs[0].address, &folder);
+                let mut job = Job::of(stubs[0].address);
                 job.replicas = vec![stubs[1].address, stubs[2].address];
                 job.connections = connections;
                 job.options = Options::new().with_fetch(fetch);
-                let totals = job.run_ok(world);
-                assert_eq!(
-                    (totals.placed.images, totals.failed()),
-                    (90, 0),
-                    "{}",
-                    job.log
-                );
-                job.assert_files(&images);
+                let totals = job.fetch_all(world, &images);
+                assert_eq!(totals.placed.images, 90, "{}", job.log);
                 // No pause: another server was left each time.
                 assert_eq!(job.log.retries(), 0, "{}", job.log);
                 let expected = [&stubs[1], &stubs[2]].map(|stub| stub.address.to_string());
@@ -194,13 +187,8 @@ fn r6_each_way_to_fail_at_the_start_leads_to_the_next_server_without_a_pause() {
             job.response_timeout /= 100;
         }
         job.replicas = vec![good.address];
-        let totals = job.run_ok(world);
-        assert_eq!(
-            (totals.placed.images, totals.failed()),
-            (10, 0),
-            "{failure:?}"
-        );
-        job.assert_files(&images);
+        let totals = job.fetch_all(world, &images);
+        assert_eq!(totals.placed.images, 10, "{failure:?}");
         assert_eq!(job.log.retries(), 0, "{failure:?}: {}", job.log);
         let changes = changes(&job);
         assert_eq!(changes.len(), 1, "{failure:?}: {changes:?}");
@@ -221,8 +209,7 @@ fn r6_a_round_over_all_servers_is_one_attempt() {
         Failure::ClosesAtOnce,
     ]) {
         let servers = [0; 3].map(|_| failure.stub(&images));
-        let (_parent, folder) = target();
-        let mut job = Job::new(servers[0].0, &folder).accelerated(50);
+        let mut job = Job::of(servers[0].0).accelerated(50);
         job.replicas = vec![servers[1].0, servers[2].0];
         job.retries = 2;
         let error = job.run(world).unwrap_err();
@@ -250,8 +237,7 @@ fn r6_servers_that_all_fail_for_good_are_asked_once() {
         .filter(|failure| failure.is_permanent())
     {
         let servers = [0; 2].map(|_| failure.stub(&images));
-        let (_parent, folder) = target();
-        let mut job = Job::new(servers[0].0, &folder);
+        let mut job = Job::of(servers[0].0);
         job.replicas = vec![servers[1].0];
         let error = job.run(World::Tokio).unwrap_err();
         assert!(
@@ -262,7 +248,7 @@ fn r6_servers_that_all_fail_for_good_are_asked_once() {
             .each_ref()
             .map(|server| server.1.as_ref().unwrap().accepted());
         assert_eq!(accepted, [1; 2], "{failure:?}");
-        assert!(!folder.exists());
+        assert!(!job.folder.exists());
     }
 }
 
@@ -394,18 +380,11 @@ fn r2_image_that_arrives_broken_comes_from_another_server() {
                 served[broken].bytes[0] ^= 1;
                 Stub::of(served)
             });
-            let (_parent, folder) = target();
-            let mut job = Job::new(stubs[0].address, &folder).accelerated(20);
+            let mut job = Job::of(stubs[0].address).accelerated(20);
             job.replicas = vec![stubs[1].address];
             job.connections = connections;
-            let totals = job.run_ok(world);
-            assert_eq!(
-                (totals.placed.images, totals.failed()),
-                (20, 0),
-                "{}",
-                job.log
-            );
-            job.assert_files(&images);
+            let totals = job.fetch_all(world, &images);
+            assert_eq!(totals.placed.images, 20, "{}", job.log);
             let changes = changes(&job);
             let id = jtp_core::ImageId(images[3].id).to_string();
             let first = stubs[0].address;
@@ -428,8 +407,7 @@ fn r2_image_that_each_server_sends_broken_fails_and_all_others_come() {
             served[3].bytes[0] ^= 1;
             Stub::of(served)
         });
-        let (_parent, folder) = target();
-        let mut job = Job::new(stubs[0].address, &folder).accelerated(20);
+        let mut job = Job::of(stubs[0].address).accelerated(20);
         job.replicas = vec![stubs[1].address];
         let totals = job.run_ok(world);
         assert_eq!(

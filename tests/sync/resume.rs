@@ -48,9 +48,8 @@ fn run_after_a_run_that_failed_completes_the_folder() {
                 return;
             }
         });
-        let (_parent, folder) = target();
         let flag = Arc::clone(&is_healthy);
-        let job = Job::new(stub.address, &folder).accelerated(50);
+        let job = Job::of(stub.address).accelerated(50);
         let job = job.reaction(move |event| {
             // The second run scans a folder with images.
             if matches!(event, SyncEvent::Scanned { files: 10.., .. }) {
@@ -76,8 +75,7 @@ fn r8_second_run_does_nothing() {
     for world in World::ALL {
         for connections in [1, 3] {
             let stub = Stub::of(images.clone());
-            let (_parent, folder) = target();
-            let mut job = Job::new(stub.address, &folder);
+            let mut job = Job::of(stub.address);
             job.connections = connections;
             let ended = job.perform(world, &[Action::Run, Action::Run]);
             let requests = stub.requests();
@@ -87,8 +85,7 @@ fn r8_second_run_does_nothing() {
             assert_eq!((totals.kept.images, totals.planned.images), (50, 0));
 
             // A new one asks for the LIST, and for nothing else.
-            let again = Job::new(stub.address, &folder);
-            let totals = again.run_ok(world);
+            let totals = job.again().run_ok(world);
             assert_eq!((totals.kept.images, totals.planned.images), (50, 0));
             assert_eq!(stub.requests()[requests.len()..], [Request::List]);
         }
@@ -113,18 +110,14 @@ fn totals_agree_with_the_events_when_images_come_are_renamed_replaced_and_refuse
                 let stub = Stub::sending(&served, move |connection, image| {
                     connection.send_image(image, image.id == broken)
                 });
-                let (_parent, folder) = target();
-                fs::create_dir(&folder).unwrap();
-                fs::write(folder.join(&moved.name), &moved.bytes).unwrap();
-                fs::write(folder.join(&old.name), &old.bytes).unwrap();
-                fs::write(folder.join("notes.txt"), b"mine").unwrap();
-                let mut job = Job::new(stub.address, &folder);
+                let notes = TestImage::new("notes.txt", b"mine".to_vec());
+                let mut job = Job::of(stub.address).holding([&moved, &old, &notes]);
                 job.connections = connections;
                 job.options = Options::new().with_fetch(fetch);
                 let totals = job.run_ok(world);
                 assert_eq!(totals.failed(), 1, "{}", job.log);
                 let mut expected: Vec<_> = served.into_iter().filter(|i| i.id != broken).collect();
-                expected.push(TestImage::new("notes.txt", b"mine".to_vec()));
+                expected.push(notes);
                 if fetch == Fetch::All {
                     // What is there under other names stays.
                     let names: Vec<_> = job.files().iter().map(|file| file.name.clone()).collect();
@@ -210,11 +203,10 @@ fn observer_that_panics_ends_the_run_and_the_next_one_completes_it() {
     for world in [World::Tokio, World::Blocking] {
         for ((kinds, nth), connections) in cases.iter().flat_map(|case| [(case, 1), (case, 3)]) {
             let stub = Stub::of(images.clone());
-            let (_parent, folder) = target();
             let (kinds, nth) = (kinds.clone(), *nth);
             let what = format!("{world:?}, {kinds:?} {nth:?}, {connections} connections");
             let count = AtomicUsize::new(0);
-            let mut job = Job::new(stub.address, &folder).reaction(move |event| {
+            let mut job = Job::of(stub.address).reaction(move |event| {
                 let is_one = kinds.iter().any(|kind| is_kind(event, *kind));
                 let is_due = |nth| count.fetch_add(1, Ordering::SeqCst) == nth;
                 // Without the message of a panic.
@@ -234,9 +226,7 @@ fn observer_that_panics_ends_the_run_and_the_next_one_completes_it() {
             }
             job.assert_only(&images);
 
-            let again = Job::new(stub.address, &folder);
-            again.run_ok(world);
-            again.assert_files(&images);
+            job.again().fetch_all(world, &images);
         }
     }
 }
@@ -275,9 +265,7 @@ fn folder_removed_meanwhile_ends_the_run() {
             let error = job.run(world).unwrap_err();
             assert!(matches!(error, Error::Folder(_)), "{error:?}");
 
-            let again = Job::new(stub.address, &folder);
-            again.run_ok(world);
-            again.assert_files(&images);
+            job.again().fetch_all(world, &images);
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Changes that a user makes in the folder while it is brought in step.
 
-use std::fs;
-
+use jtp_kit::Folder;
 use jtp_sync::SyncEvent;
 
-use super::job::{Job, target};
+use super::job::Job;
 use super::log::Event;
 use super::world::World;
 use crate::support::bytes::TestImage;
@@ -18,19 +17,18 @@ fn r8_only_copy_that_takes_the_place_of_a_file_to_be_replaced_is_not_replaced() 
     let listed = vec![TestImage::new("a.png", noise(300, 2)), kept.clone()];
     for world in World::ALL {
         let stub = Stub::of(listed.clone());
-        let (_parent, folder) = target();
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("a.png"), noise(300, 3)).unwrap();
-        fs::write(folder.join("c.png"), noise(300, 1)).unwrap();
-        let job = Job::new(stub.address, &folder).reaction(move |event| {
+        let replaced = TestImage::new("a.png", noise(300, 3));
+        let job = Job::of(stub.address).holding([&replaced, &kept]);
+        let folder = job.folder.clone();
+        let job = job.reaction(move |event| {
             // After the plan was made, and before the image is placed.
             if matches!(event, SyncEvent::Started { .. }) {
-                fs::rename(folder.join("c.png"), folder.join("a.png")).unwrap();
+                folder.rename("c.png", "a.png");
             }
         });
         job.run_ok(world);
         let copies = job.files().iter().filter(|file| file.id == kept.id).count();
-        let fetched = |event: &Event| matches!(event, Event::Started(id, _) if *id == kept.id);
+        let fetched = |event: &Event| matches!(event, Event::Started(id) if *id == kept.id);
         let fetched = job.log.count(fetched);
         assert_eq!((copies, fetched), (1, 0), "{:?}\n{}", job.files(), job.log);
     }
