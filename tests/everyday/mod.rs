@@ -4,7 +4,6 @@ mod case_names;
 mod changing;
 mod disk;
 mod kills;
-mod late;
 mod names;
 mod together;
 mod user;
