@@ -284,7 +284,7 @@ struct Probe {
 pub(crate) struct Fixture {
     store: SimulatedStore,
     pub(crate) stub: Arc<ServerStub>,
-    server: RefCell<Option<Box<dyn ServerUnderTest>>>,
+    server: RefCell<Option<ServerUnderTest>>,
     memory: Arc<MemoryConnection>,
     proxy: Option<Proxy>,
     probe: Arc<Probe>,
@@ -361,7 +361,7 @@ impl Fixture {
             proxy.stall(false);
         }
         self.stub.await_closed();
-        let mut server = self.server.borrow_mut().take().unwrap();
+        let server = self.server.borrow_mut().take().unwrap();
         server.shut_down();
         server.join();
         self.stub.log()
@@ -395,7 +395,7 @@ impl Environment for Fixture {
         for _ in 0..idle_client.varint() {
             idle_client.entry();
         }
-        self.server.borrow_mut().as_mut().unwrap().shut_down();
+        self.server.borrow().as_ref().unwrap().shut_down();
         idle_client.expect_end();
         if let Some(proxy) = &self.proxy {
             proxy.close();

@@ -1,5 +1,5 @@
-//! The adapters behind two common traits. Their public APIs are alike, so macros implement the traits; only waiting
-//! for a call and running a server differ.
+//! The adapters behind common types. Their public APIs are alike, so macros use them; only waiting for a call and running
+//! a server differ.
 
 mod client;
 pub(crate) mod pending;
@@ -8,6 +8,8 @@ mod wait;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+
+use jtp_driver::ShutdownSignal;
 
 use super::script::Setup;
 use super::store::SimulatedStore;
@@ -19,7 +21,7 @@ use super::transport::pipe::PipeEnd;
 #[derive(Clone, Copy)]
 pub(crate) struct Adapter {
     pub(crate) name: &'static str,
-    pub(crate) serve: fn(ServeArgs<'_>) -> Box<dyn ServerUnderTest>,
+    pub(crate) serve: fn(ServeArgs<'_>) -> ServerUnderTest,
     /// Makes a client that connects.
     pub(crate) client: fn(&Setup, SocketAddr, tls: bool) -> Box<dyn ClientUnderTest>,
     /// Makes a client over a stream. With `drop_pending` it drops every pending future once and calls again.
@@ -38,34 +40,58 @@ pub(crate) struct ServeArgs<'a> {
 }
 
 /// A running server.
-pub(crate) trait ServerUnderTest {
+pub(crate) struct ServerUnderTest {
+    serve_stream: Box<dyn Fn(PipeEnd, SocketAddr)>,
+    stop: ShutdownSignal,
+    join: Box<dyn FnOnce()>,
+}
+
+impl ServerUnderTest {
+    fn new(
+        serve_stream: impl Fn(PipeEnd, SocketAddr) + 'static,
+        stop: ShutdownSignal,
+        join: impl FnOnce() + 'static,
+    ) -> ServerUnderTest {
+        ServerUnderTest {
+            serve_stream: Box::new(serve_stream),
+            stop,
+            join: Box::new(join),
+        }
+    }
+
     /// Serves a stream and records its end with the stub.
-    fn serve_stream(&self, end: PipeEnd, address: SocketAddr);
+    pub(crate) fn serve_stream(&self, end: PipeEnd, address: SocketAddr) {
+        (self.serve_stream)(end, address);
+    }
 
     /// Begins the shutdown.
-    fn shut_down(&mut self);
+    pub(crate) fn shut_down(&self) {
+        self.stop.begin();
+    }
 
     /// Waits until the shutdown is complete.
-    fn join(self: Box<Self>);
+    pub(crate) fn join(self) {
+        (self.join)();
+    }
 }
 
 pub(crate) const TOKIO: Adapter = Adapter {
     name: "tokio",
-    serve: server::tokio::serve,
+    serve: server::tokio,
     client: client::tokio::client,
     over: client::tokio::over,
 };
 
 pub(crate) const ASYNC_STD: Adapter = Adapter {
     name: "async_std",
-    serve: server::async_std::serve,
+    serve: server::async_std,
     client: client::async_std::client,
     over: client::async_std::over,
 };
 
 pub(crate) const BLOCKING: Adapter = Adapter {
     name: "blocking",
-    serve: server::blocking::serve,
+    serve: server::blocking,
     client: client::blocking::client,
     over: client::blocking::over,
 };

@@ -1,8 +1,15 @@
 //! The adapters' servers.
 
 use std::io;
+use std::sync::Arc;
+use std::thread;
 
 use jtp_core::server::CloseReason;
+use jtp_driver::ShutdownSignal;
+
+use super::wait::runtime;
+use super::{ServeArgs, ServerUnderTest};
+use crate::suite::transport::pipe::PipeEnd;
 
 /// The log's text for a connection's end.
 fn describe_end(result: io::Result<Option<CloseReason>>) -> String {
@@ -70,165 +77,61 @@ macro_rules! build {
     }};
 }
 
-pub(super) mod tokio {
-    use std::net::SocketAddr;
-    use std::sync::Arc;
-
-    use jtp_tokio::{Peer, Server, ShutdownSignal};
-    use tokio::net::TcpListener;
-    use tokio::task::JoinHandle;
-
-    use crate::suite::adapters::wait::runtime;
-    use crate::suite::adapters::{ServeArgs, ServerUnderTest};
-    use crate::suite::stub::ServerStub;
-    use crate::suite::transport::pipe::PipeEnd;
-
-    struct AdapterServer {
-        server: Server,
-        stub: Arc<ServerStub>,
-        stop: ShutdownSignal,
-        task: JoinHandle<()>,
-    }
-
-    pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
-        let server = build!(jtp_tokio, &serve);
-        let stop = ShutdownSignal::new();
-        let (running, listener, stopped) = (server.clone(), serve.listener, stop.clone());
-        let task = runtime().spawn(async move {
-            listener.set_nonblocking(true).unwrap();
-            let listener = TcpListener::from_std(listener).unwrap();
-            running.serve(listener, stopped.wait()).await.unwrap();
+pub(super) fn tokio(serve: ServeArgs<'_>) -> ServerUnderTest {
+    use jtp_tokio::Peer;
+    let server = build!(jtp_tokio, &serve);
+    let (running, listener, stop) = (server.clone(), serve.listener, ShutdownSignal::new());
+    let stopped = stop.wait();
+    let task = runtime().spawn(async move {
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        running.serve(listener, stopped).await.unwrap();
+    });
+    let stub = Arc::clone(serve.stub);
+    let serve_stream = move |end: PipeEnd, address| {
+        let (server, stub) = (server.clone(), Arc::clone(&stub));
+        runtime().spawn(async move {
+            let result = server.serve_stream(end, Peer::new(Some(address))).await;
+            stub.record_close(address, &describe_end(result));
         });
-        Box::new(AdapterServer {
-            server,
-            stub: Arc::clone(serve.stub),
-            stop,
-            task,
-        })
-    }
-
-    impl ServerUnderTest for AdapterServer {
-        fn serve_stream(&self, end: PipeEnd, address: SocketAddr) {
-            let (server, stub) = (self.server.clone(), Arc::clone(&self.stub));
-            runtime().spawn(async move {
-                let peer = Peer::new(Some(address));
-                let result = server.serve_stream(end, peer).await;
-                stub.record_close(address, &super::describe_end(result));
-            });
-        }
-
-        fn shut_down(&mut self) {
-            self.stop.begin();
-        }
-
-        fn join(self: Box<Self>) {
-            runtime().block_on(self.task).unwrap();
-        }
-    }
+    };
+    let join = move || runtime().block_on(task).unwrap();
+    ServerUnderTest::new(serve_stream, stop, join)
 }
 
-pub(super) mod async_std {
-    use std::net::SocketAddr;
-    use std::sync::Arc;
-
-    use async_std::net::TcpListener;
-    use async_std::task::JoinHandle;
-    use jtp_async_std::{Peer, Server, ShutdownSignal};
-
-    use crate::suite::adapters::{ServeArgs, ServerUnderTest};
-    use crate::suite::stub::ServerStub;
-    use crate::suite::transport::pipe::PipeEnd;
-
-    struct AdapterServer {
-        server: Server,
-        stub: Arc<ServerStub>,
-        stop: ShutdownSignal,
-        task: JoinHandle<()>,
-    }
-
-    pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
-        let server = build!(jtp_async_std, &serve);
-        let stop = ShutdownSignal::new();
-        let (running, listener, stopped) = (server.clone(), serve.listener, stop.clone());
-        let task = async_std::task::spawn(async move {
-            let listener = TcpListener::from(listener);
-            running.serve(listener, stopped.wait()).await.unwrap();
+pub(super) fn async_std(serve: ServeArgs<'_>) -> ServerUnderTest {
+    use async_std::task;
+    use jtp_async_std::Peer;
+    let server = build!(jtp_async_std, &serve);
+    let (running, listener, stop) = (server.clone(), serve.listener, ShutdownSignal::new());
+    let stopped = stop.wait();
+    let serving =
+        task::spawn(async move { running.serve(listener.into(), stopped).await.unwrap() });
+    let stub = Arc::clone(serve.stub);
+    let serve_stream = move |end: PipeEnd, address| {
+        let (server, stub) = (server.clone(), Arc::clone(&stub));
+        task::spawn(async move {
+            let result = server.serve_stream(end, Peer::new(Some(address))).await;
+            stub.record_close(address, &describe_end(result));
         });
-        Box::new(AdapterServer {
-            server,
-            stub: Arc::clone(serve.stub),
-            stop,
-            task,
-        })
-    }
-
-    impl ServerUnderTest for AdapterServer {
-        fn serve_stream(&self, end: PipeEnd, address: SocketAddr) {
-            let (server, stub) = (self.server.clone(), Arc::clone(&self.stub));
-            async_std::task::spawn(async move {
-                let peer = Peer::new(Some(address));
-                let result = server.serve_stream(end, peer).await;
-                stub.record_close(address, &super::describe_end(result));
-            });
-        }
-
-        fn shut_down(&mut self) {
-            self.stop.begin();
-        }
-
-        fn join(self: Box<Self>) {
-            async_std::task::block_on(self.task);
-        }
-    }
+    };
+    ServerUnderTest::new(serve_stream, stop, move || task::block_on(serving))
 }
 
-pub(super) mod blocking {
-    use std::net::SocketAddr;
-    use std::sync::Arc;
-    use std::thread::{self, JoinHandle};
-
-    use jtp_blocking::{Peer, Server, ShutdownSignal};
-
-    use crate::suite::adapters::{ServeArgs, ServerUnderTest};
-    use crate::suite::stub::ServerStub;
-    use crate::suite::transport::pipe::PipeEnd;
-
-    struct AdapterServer {
-        server: Server,
-        stub: Arc<ServerStub>,
-        stop: ShutdownSignal,
-        thread: JoinHandle<()>,
-    }
-
-    pub(in super::super) fn serve(serve: ServeArgs<'_>) -> Box<dyn ServerUnderTest> {
-        let server = build!(jtp_blocking, &serve);
-        let stop = ShutdownSignal::new();
-        let (running, listener, stopped) = (server.clone(), serve.listener, stop.clone());
-        let thread = thread::spawn(move || running.serve(listener, &stopped).unwrap());
-        Box::new(AdapterServer {
-            server,
-            stub: Arc::clone(serve.stub),
-            stop,
-            thread,
-        })
-    }
-
-    impl ServerUnderTest for AdapterServer {
-        fn serve_stream(&self, end: PipeEnd, address: SocketAddr) {
-            let (server, stub) = (self.server.clone(), Arc::clone(&self.stub));
-            thread::spawn(move || {
-                let peer = Peer::new(Some(address));
-                let result = server.serve_stream(end.clone(), end.clone(), end, peer);
-                stub.record_close(address, &super::describe_end(result));
-            });
-        }
-
-        fn shut_down(&mut self) {
-            self.stop.begin();
-        }
-
-        fn join(self: Box<Self>) {
-            self.thread.join().unwrap();
-        }
-    }
+pub(super) fn blocking(serve: ServeArgs<'_>) -> ServerUnderTest {
+    use jtp_blocking::Peer;
+    let server = build!(jtp_blocking, &serve);
+    let (running, listener, stop) = (server.clone(), serve.listener, ShutdownSignal::new());
+    let stopped = stop.clone();
+    let thread = thread::spawn(move || running.serve(listener, &stopped).unwrap());
+    let stub = Arc::clone(serve.stub);
+    let serve_stream = move |end: PipeEnd, address| {
+        let (server, stub) = (server.clone(), Arc::clone(&stub));
+        thread::spawn(move || {
+            let peer = Peer::new(Some(address));
+            let result = server.serve_stream(end.clone(), end.clone(), end, peer);
+            stub.record_close(address, &describe_end(result));
+        });
+    };
+    ServerUnderTest::new(serve_stream, stop, move || thread.join().unwrap())
 }
