@@ -241,42 +241,6 @@ fn a_server_that_fails_with_a_blocked_log_ends() {
 }
 
 #[test]
-fn dropped_log_lines_are_counted_once_the_log_is_read_again() {
-    for format in [&[][..], &["--log-format", "json"]] {
-        let workdir = WorkDir::samples();
-        let (stderr, mut reader) = full_stream();
-        let args = [&["--no-tls", "-vv"], format].concat();
-        let server = workdir.server_with_stderr(&args, stderr);
-        // More lines than the queue holds.
-        let mut peer = TcpStream::connect(server.addr()).unwrap();
-        let requests = get(KEEP, &[7]).repeat(scale(20_000, 100_000));
-        let mut answers = peer.try_clone().unwrap();
-        let reading = std::thread::spawn(move || answers.read_to_end(&mut Vec::new()));
-        let _ = peer.write_all(&requests);
-        let _ = peer.shutdown(Shutdown::Write);
-        reading.join().unwrap().unwrap();
-        reader.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-        let mut log = Vec::new();
-        let mut buffer = [0; 65_536];
-        let found = loop {
-            let count = reader.read(&mut buffer).unwrap();
-            log.extend_from_slice(&buffer[..count]);
-            let text = String::from_utf8_lossy(&log);
-            let line = text.lines().find(|l| l.contains("log lines were dropped"));
-            if let Some(line) = line {
-                break line.to_owned();
-            }
-        };
-        report_line!("{} of log, then {found}", Mib(log.len() as u64));
-        assert!(log.len() < 4 << 20, "{}", Mib(log.len() as u64));
-        // Reads the rest, so that the server can write it.
-        let rest = std::thread::spawn(move || reader.read_to_end(&mut Vec::new()));
-        server.stop().assert_exit(0);
-        rest.join().unwrap().unwrap();
-    }
-}
-
-#[test]
 fn file_names_forge_no_lines_in_the_servers_log() {
     const FORGED: &str = "1970-01-01T00:00:00Z ERROR forged";
     let workdir = WorkDir::samples();
@@ -335,32 +299,6 @@ fn files_that_are_left_out_fill_no_log() {
     assert_escaped(&log);
     assert!(log.len() < 2 * FLOOD_LOG, "{} bytes", log.len());
     assert!(log.contains("not UTF-8"), "{log}");
-}
-
-#[test]
-fn a_long_error_message_of_a_server_is_cut() {
-    let message = "\u{1b}[2J\nerror: \u{202e}".repeat(4_300);
-    assert!((64_000..=65_535).contains(&message.len()));
-    for code in [2, 3, 4, RATE_LIMITED] {
-        let message = message.clone();
-        let stub = Stub::answering(move |connection, _| {
-            connection.send(error(code, &message));
-        });
-        for args in [
-            &["--retries", "1"][..],
-            &["--list", "--retries", "0", "-vv"],
-        ] {
-            let workdir = WorkDir::of(&[]);
-            let (ended, _) = client(&workdir, stub.address, args);
-            report_line!("{args:?}: {} bytes of messages", ended.err.len());
-            assert!(ended.err.len() < 16 * 1024, "{}", ended.err.len());
-            assert!(ended.err.contains("more bytes)"), "{}", ended.err);
-            assert_escaped(&ended.err);
-            let lines = ended.err.lines();
-            let errors = lines.filter(|line| line.starts_with("error:")).count();
-            assert_eq!(errors, 1, "{}", ended.err);
-        }
-    }
 }
 
 #[test]

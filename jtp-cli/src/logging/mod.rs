@@ -90,6 +90,15 @@ fn line(format: LogFormat, level: Level, text: &str) -> String {
     }
 }
 
+/// The line in place of those that did not fit into the queue.
+fn dropped_line(format: LogFormat, count: u64) -> String {
+    let text = format!("{count} log lines were dropped");
+    match format {
+        LogFormat::Text => text::event_line(Level::WARN, &text),
+        LogFormat::Json => line(format, Level::WARN, &text),
+    }
+}
+
 /// Waits at the end of the server for its log, for a second at most.
 #[derive(Debug)]
 #[must_use]
@@ -168,13 +177,8 @@ pub fn start_server_thread() {
     };
     let format = log.format;
     log.thread.call_once(|| {
-        let started = log.queue.start(write_stderr, move |count| {
-            let text = format!("{count} log lines were dropped");
-            match format {
-                LogFormat::Text => text::event_line(Level::WARN, &text).into_bytes(),
-                LogFormat::Json => line(format, Level::WARN, &text).into_bytes(),
-            }
-        });
+        let line = move |count| dropped_line(format, count).into_bytes();
+        let started = log.queue.start(write_stderr, line);
         if started.is_err() {
             log.queue.write_without_thread(write_stderr);
         }

@@ -212,6 +212,10 @@ fn lines_that_are_no_events_have_the_same_form() {
         (&json["level"], &json["message"]),
         (&"ERROR".into(), &HOSTILE.into())
     );
+    let text = dropped_line(LogFormat::Text, 7);
+    assert!(text.ends_with("Z  WARN 7 log lines were dropped\n"));
+    let json: Value = serde_json::from_str(&dropped_line(LogFormat::Json, 7)).unwrap();
+    assert_eq!(json["message"], "7 log lines were dropped");
 }
 
 #[test]

@@ -96,6 +96,12 @@ fn server_runs_without_a_cache_folder_and_warns_once() {
         matches!(warnings[..], [line] if line.contains("file/cache") && line.contains("--cache-dir")),
         "{warnings:?}"
     );
+    // Others can replace what is in it.
+    dir.make_dir("shared");
+    dir.set_mode("shared", 0o777);
+    let server = dir.serve("--no-tls --cache-dir shared");
+    let warning = server.err.wait_for("cannot use the cache folder shared");
+    assert!(warning.contains("chmod go-w"), "{warning}");
     // No home folder.
     let mut command = dir.server_command("127.0.0.1:0", "--no-tls");
     command.env_remove("XDG_CACHE_HOME").env_remove("HOME");

@@ -8,8 +8,8 @@ use std::thread;
 use jtp_core::ImageId;
 
 use crate::support::{
-    CLIENT, Disk, FakeServer, Folder as _, Output, TestDir, copy_program, images_response,
-    list_response, noise, packet,
+    CLIENT, FakeServer, Folder as _, Output, TestDir, copy_program, images_response, list_response,
+    noise, packet,
 };
 
 #[test]
@@ -23,20 +23,6 @@ fn connect_failure_exits_4_and_creates_no_folder() {
     dir.run(CLIENT, "--addr nohost.invalid")
         .assert_failure(4, &["nohost.invalid:8443", "--addr"]);
     assert!(!dir.path("output").exists());
-}
-
-#[test]
-fn r1_protocol_errors_exit_6() {
-    let dir = TestDir::new();
-    for answer in [
-        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
-        b"JTPL\x80\x00",
-        b"JTPD\x00",
-    ] {
-        let fake = FakeServer::answering(answer);
-        fake.fetch(&dir, "")
-            .assert_failure(6, &[&fake.addr(), "protocol error by"]);
-    }
 }
 
 #[test]
@@ -159,23 +145,4 @@ fn unwritable_output_folder_exits_8() {
     }
     Output::of(&mut command).assert_failure(8, &["read-only", "permission", "--out"]);
     assert_eq!(dir.names("read-only"), [""; 0]);
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn full_disk_exits_8_and_leaves_no_partial_file() {
-    let dir = TestDir::new();
-    dir.add("a.png", &noise(500, 1));
-    dir.add("b.png", &noise(3 << 20, 2));
-    let server = dir.serve("--no-tls");
-    let disk = dir.path("disk");
-    let Some(_disk) = Disk::mount(&disk, "1m") else {
-        return;
-    };
-    let output = dir.fetch(&server, "--out disk");
-    let names = dir.names("disk");
-    output.assert_failure(8, &["no space left", "disk", "--out"]);
-    output.assert_in_out(" not fetched");
-    // Whether the small image was written before the disk was full depends on the threads.
-    assert!(names.is_empty() || names == ["a.png"], "{names:?}");
 }

@@ -117,10 +117,16 @@ fn rustls_logs_nothing_below_errors_unless_asked() {
 fn clients_messages_of_a_hostile_server_are_cut_and_stay_in_their_line() {
     let dir = TestDir::new();
     let message = "\u{1b}[2J\nerror: fake\u{202e}".repeat(3_000);
-    let fake = FakeServer::answering(jtpe(3, &message));
-    for verbose in ["-q", "-v", "-vv"] {
-        let output = fake.fetch(&dir, &format!("--retries 1 {verbose}"));
-        output.assert_exit(1);
+    for (code, exit, args) in [
+        (3, 1, "--retries 1 -q"),
+        (3, 1, "--retries 1 -v"),
+        (3, 1, "--retries 1 -vv"),
+        (4, 1, "--retries 0 --list -vv"),
+        (5, 7, "--retries 0 -v"),
+    ] {
+        let fake = FakeServer::answering(jtpe(code, &message));
+        let output = fake.fetch(&dir, args);
+        output.assert_exit(exit);
         output.assert_in_err(" more bytes)");
         assert!(output.err.len() < 8_192, "{} bytes", output.err.len());
         let unsafe_text = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');

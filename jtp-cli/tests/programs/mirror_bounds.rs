@@ -158,6 +158,7 @@ fn full_disk_names_the_room_that_unlisted_files_take() {
     full.assert_exit(8);
     let expected = "3 images of the folder (146.48 KiB) that the server does not list can be deleted to make room: --dry-run names them";
     full.assert_in_err(expected);
+    full.assert_in_err("no space left").assert_in_err("--out");
     full.assert_not_in_err("the run ended early");
     assert_eq!(plan.out.matches("delete ").count(), 3, "{plan:?}");
 }

@@ -88,21 +88,6 @@ fn r8_file_of_a_folder_that_was_swapped_since_the_scan_is_not_renamed() {
 }
 
 #[test]
-fn replaced_files_do_not_count_for_max_delete() {
-    let dir = TestDir::new();
-    dir.make_dir("output");
-    for number in 0..10 {
-        let name = format!("{number}.png");
-        dir.add(&name, &png(number));
-        dir.write(format!("output/{name}"), png(100 + number));
-    }
-    let output = mirror(&dir, "--max-delete 0");
-    output.assert_no_error();
-    output.assert_in_out("10 replaced a file");
-    assert_eq!(dir.files("output"), dir.files("images"));
-}
-
-#[test]
 fn last_line_says_where_replaced_and_deleted_files_are() {
     let dir = TestDir::new();
     for number in 0..20 {
@@ -121,21 +106,4 @@ fn last_line_says_where_replaced_and_deleted_files_are() {
     assert_eq!(dir.names("old"), ["00.png", "02.png", "03.png"]);
     dir.remove("images/04.png");
     mirror(&dir, &format!("{args} --json")).assert_in_out(r#""backed_up":1"#);
-}
-
-#[test]
-fn files_that_are_not_deleted_are_counted_once_however_often_the_server_is_asked() {
-    let dir = TestDir::new();
-    for number in 0..10 {
-        dir.add(&format!("{number}.png"), &png(number));
-    }
-    dir.make_dir("output");
-    for number in 0..3 {
-        let name = format!("output/extra{number}.png");
-        dir.write(&name, png(50 + number));
-    }
-    let output = mirror(&dir, "--max-delete 0 --repeat 3");
-    output.assert_exit(3);
-    let last = output.out.lines().last().unwrap();
-    assert!(last.ends_with("; 3 not deleted"), "{output:?}");
 }

@@ -4,9 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::support::{
-    Args as _, CLIENT, Folder as _, Output, Process, SERVER, TestDir, closed_pipe, noise,
-};
+use crate::support::{Args as _, CLIENT, Output, Process, SERVER, TestDir, closed_pipe};
 
 /// Reads one line of stdout, closes it, and waits for the program.
 fn head(mut command: Command) -> (String, Output) {
@@ -78,35 +76,6 @@ fn limited(blocks: u32, dir: &TestDir, program: &str, args: &str) -> Command {
         "sh",
         &[&["-c", &*script, "sh", program], &args.list()[..]].concat(),
     )
-}
-
-#[test]
-fn images_over_the_file_size_limit_fail_alone_and_exit_8() {
-    let dir = TestDir::new();
-    dir.add("small.png", &noise(10_000, 1));
-    dir.add("large.png", &noise(3 << 20, 2));
-    dir.add("larger.jpg", &noise(9 << 20, 3));
-    let server = dir.serve("--no-tls");
-    for args in ["", "--batch --parallel 3"] {
-        let _ = fs::remove_dir_all(dir.path("output"));
-        dir.make_dir("output");
-        dir.write("output/large.png", "the old one");
-        let args = format!("--addr {} {args}", server.address);
-        let output = Output::of(&mut limited(2048, &dir, CLIENT, &args));
-        output.assert_exit(8);
-        output.assert_in_err("failed: large.png");
-        output.assert_in_err("File too large");
-        output.assert_in_out("2 failed: 2 local disk");
-        assert_eq!(dir.names("output"), ["large.png", "small.png"]);
-        assert_eq!(dir.read("output/large.png"), b"the old one");
-    }
-    // The client's index and its output.
-    let out = File::create(dir.path("out.json")).unwrap();
-    let args = format!("--addr {} --list --json", server.address);
-    let mut command = limited(0, &dir, CLIENT, &args);
-    Output::of(command.stdout(out))
-        .assert_exit(8)
-        .assert_in_err("cannot write to stdout: ");
 }
 
 #[test]

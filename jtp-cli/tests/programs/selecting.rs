@@ -1,7 +1,5 @@
 //! Which images: `--include`, `--exclude`, `--type`, `--get`, in each mode; and `--list --sort --long`.
 
-use std::fs;
-
 use jtp_core::ImageId;
 use rustix::process::Signal;
 
@@ -100,24 +98,6 @@ fn an_id_that_the_server_does_not_have_is_reported_with_exit_code_3() {
     dir.fetch(&server, &format!("--get {known} --exclude d.*"))
         .assert_exit(0)
         .assert_err("");
-}
-
-#[test]
-fn r8_a_file_whose_image_is_left_out_keeps_its_name_and_content() {
-    let dir = gallery();
-    let server = dir.serve("--no-tls");
-    for (args, out) in [("--batch", "batch"), ("", "all")] {
-        // The content of b.jpg, which is left out, under the name of an image that is wanted.
-        dir.make_dir(out);
-        fs::copy(dir.path("images/b.jpg"), dir.path(out).join("a.png")).unwrap();
-        let flags = format!("--type png --out {out}");
-        dir.fetch(&server, &format!("{flags} {args}"))
-            .assert_exit(0);
-        let with_id = format!("a-{}.png", id(&dir, "a.png"));
-        assert_eq!(dir.names(out), [&*with_id, "a-small.png", "a.png"]);
-        let kept = fs::read(dir.path(out).join("a.png")).unwrap();
-        assert_eq!(ImageId::of(&kept).to_string(), id(&dir, "b.jpg"));
-    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 
 use crate::support::{ALL, CLIENT, Folder as _, Output, Process, SERVER, TestDir, key_of};
 
@@ -28,16 +28,6 @@ fn self_signed(dir: &TestDir, name: &str, params: &CertificateParams) -> KeyPair
     key
 }
 
-/// Writes a certificate for `bank.example` that this issuer signed, followed by the issuer's own.
-fn leaf_of(dir: &TestDir, name: &str, issuer: &CertificateParams, issuer_key: &KeyPair) {
-    let key = KeyPair::generate().unwrap();
-    let leaf = params("bank.example", IsCa::NoCa)
-        .signed_by(&key, &Issuer::from_params(issuer, issuer_key))
-        .unwrap();
-    let chain = leaf.pem() + &issuer.self_signed(issuer_key).unwrap().pem();
-    write(dir, name, &chain, &key);
-}
-
 fn serve(dir: &TestDir, name: &str) -> Process {
     let (cert, key) = (format!("{name}.pem"), format!("{name}.key"));
     dir.serve(&format!("--cert {cert} --key {key}"))
@@ -45,24 +35,6 @@ fn serve(dir: &TestDir, name: &str) -> Process {
 
 fn fetch(dir: &TestDir, server: &Process, cert: &str, name: &str) -> Output {
     dir.fetch(server, &format!("--tls --cert {cert} --server-name {name}"))
-}
-
-/// Which certificates are trusted is tested by `tests/identity`.
-#[test]
-fn t7_certificate_that_a_trusted_server_or_ca_signed_is_judged_and_the_message_names_the_file() {
-    let dir = TestDir::with_images();
-    for is_ca in [IsCa::ExplicitNoCa, CA] {
-        let own = params("localhost", is_ca);
-        let key = self_signed(&dir, "a", &own);
-        leaf_of(&dir, "leaf", &own, &key);
-        // The certificate itself, as `openssl req -x509` makes it.
-        fetch(&dir, &serve(&dir, "a"), "a.pem", "localhost").assert_success(ALL);
-        let output = fetch(&dir, &serve(&dir, "leaf"), "a.pem", "bank.example");
-        match is_ca == CA {
-            true => output.assert_success(ALL),
-            false => output.assert_failure(5, &["is not trusted by a.pem"]),
-        };
-    }
 }
 
 #[test]

@@ -92,6 +92,13 @@ fn n2_cancel_does_not_wait_for_all_of_many_events() {
     server.publish();
     server.run();
     assert_eq!(server.frames().len(), 1);
+    // A client that does not cancel receives all of them.
+    for n in images..2 * images {
+        server.add(&format!("{n}.png"), n.to_be_bytes().to_vec());
+    }
+    server.publish();
+    server.run();
+    assert_eq!(server.frames().len(), images as usize);
 }
 
 #[test]
