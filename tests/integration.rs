@@ -1,6 +1,5 @@
 //! JTP end to end: real sockets on loopback, real images, and both programs as processes.
 //!
-//! - `requests`: our client against our server, every request.
 //! - `exact`: a raw client that sends and expects exact bytes; likewise `cancel`, `changing` (files), `watching`,
 //!   `closing` and `encryption` for one topic each.
 //! - our clients against scripted servers are in the test target `behaviour`.
@@ -30,7 +29,6 @@ mod identity;
 mod large;
 mod programs;
 mod proxy_protocol;
-mod requests;
 #[cfg(target_os = "linux")]
 mod sync;
 mod tls_stream;

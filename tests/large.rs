@@ -1,15 +1,15 @@
 //! Large requests and large images.
 
 use jtp_store::DirStore;
+use jtp_tokio::Images;
 
-use crate::requests::fetch;
 use crate::support::Result;
+use crate::support::bytes::*;
 use crate::support::files::folder_of;
 use crate::support::serve::{TestServer, in_time};
 use crate::support::tls::{localhost, tls};
 #[cfg(target_os = "linux")]
 use crate::support::{
-    bytes::*,
     files::{images_in, noise},
     peer::Peer,
     process::{WorkDir, peak_memory},
@@ -96,4 +96,23 @@ fn s9_a_bmp_of_64_mib_raw_and_compressed() -> Result {
         client.close().await;
         Ok(())
     }))
+}
+
+/// Fetches images, compares each with the expected one, and returns their IDs.
+async fn fetch(mut images: Images<'_>, expected: &[TestImage]) -> Result<Vec<u64>> {
+    let mut ids = Vec::new();
+    while let Some(image) = images.next().await? {
+        let head = image.image();
+        let bytes = image.bytes(1 << 30).await?;
+        let image = expected.iter().find(|p| p.id == head.id.0);
+        let image = image.expect("an image of the folder");
+        assert!(
+            bytes == image.bytes,
+            "{} has the expected bytes",
+            image.name
+        );
+        assert_eq!(head.flags.file_type().code(), image.kind);
+        ids.push(head.id.0);
+    }
+    Ok(ids)
 }

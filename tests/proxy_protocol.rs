@@ -193,15 +193,6 @@ fn t2_a_client_behind_a_proxy_is_never_local() {
 }
 
 #[test]
-fn a_header_from_another_address_is_an_invalid_request() {
-    let server = Running::new(|server| server);
-    let mut peer = server.connect_from(STRANGER);
-    peer.send(proxied("192.0.2.7:4711"));
-    peer.expect_error(UNSUPPORTED_FEATURE); // S10
-    assert!(server.take_seen().is_empty());
-}
-
-#[test]
 fn a_proxy_without_a_valid_header_is_disconnected() {
     let server = Running::new(|server| server);
     let valid = proxied("192.0.2.7:4711");

@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use jtp_tokio::store::MemoryStore;
-
 use crate::support::bytes::*;
 use crate::support::files::noise;
 use crate::support::serve::TestServer;
@@ -111,29 +109,4 @@ fn n1_many_added_images_are_all_notified() {
     // N6: the end of the client's stream ends the watch.
     peer.half_close();
     peer.expect_end();
-}
-
-/// Adds images with names of 1000 bytes to the store; returns the events that a watcher must receive.
-fn many_events(served: &TestServer<MemoryStore>, count: u32) -> Vec<u8> {
-    let put = |n: u32| {
-        let name = format!("{n:08}{}.png", "x".repeat(1000));
-        // With a first byte that begins no type: the noise of 2936 begins as a BMP does.
-        let bytes = [vec![0], noise(99, u64::from(n))].concat();
-        served.store.insert(&name, bytes.clone()).unwrap();
-        TestImage::new(&name, bytes).event()
-    };
-    (0..count).flat_map(put).collect()
-}
-
-#[test]
-fn n2_slow_watcher_receives_all_events() {
-    let served = TestServer::store(MemoryStore::new(), |server| server);
-    let mut peer = served.peer();
-    peer.send([&[LIST, KEEP][..], &WATCH].concat());
-    peer.expect(list_of(&[]));
-    // Far more than the socket buffers hold.
-    let events = many_events(&served, 3000);
-    peer.expect(events);
-    peer.send(CANCEL);
-    peer.expect(b"JTPC");
 }

@@ -89,25 +89,3 @@ fn t8_handshakes_that_wait_for_their_client_delay_no_other() {
         assert_eq!(error.kind(), ErrorKind::WouldBlock, "it is still open");
     }
 }
-
-#[test]
-fn t8_handshakes_count_for_the_rate_limit() {
-    let workdir = WorkDir::samples();
-    let server =
-        workdir.server("--rate-limit 5 --rate-limit-window 1000 --compression-threshold 0");
-    let hello = hello(&workdir);
-    let answered = (0..20).filter(|_| {
-        let mut stream = connect_from(2, server.addr());
-        stream.write_all(&hello).is_ok() && is_answered(&stream)
-    });
-    assert_eq!(answered.count(), 5);
-    // Requests have a count of their own: five on one connection, after its handshake.
-    let mut peer = Peer::on(connect_from(3, server.addr())).tls(client_config(&workdir));
-    let list = list_of(&images_in(&workdir.images()));
-    for _ in 0..5 {
-        peer.send([LIST, 1]);
-        peer.expect(&list);
-    }
-    peer.send([LIST, 1]);
-    peer.expect(b"JTPE\x05");
-}

@@ -11,7 +11,6 @@
 //! on the server. Tests of failing disks and of vanished peers need root or user namespaces; without them they print
 //! that they are skipped.
 
-mod cache;
 mod disk;
 mod floods;
 mod handshakes;
