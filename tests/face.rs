@@ -216,6 +216,15 @@ streams!(tokio_streams: jtp_tokio, tokio::net);
 streams!(async_std_streams: jtp_async_std, async_std::net);
 streams!(smol_streams: jtp_async_std::smol, smol::net);
 
+/// A sync can be spawned as a task.
+#[allow(dead_code, reason = "the compiler is the test")]
+async fn sync<R: jtp_driver::Runtime>(mut sync: jtp_sync::FolderSync<R>) -> jtp_sync::Error {
+    let _ = wait_async!(sync.dry_run());
+    let _ = wait_async!(sync.check());
+    let _ = wait_async!(sync.run());
+    wait_async!(sync.follow()).unwrap_err()
+}
+
 mod blocking_differences {
     #![allow(dead_code, reason = "the compiler is the test")]
 

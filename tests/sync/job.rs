@@ -96,7 +96,7 @@ impl Job {
             response_timeout: TEST_TIMEOUT,
             max_image_size: None,
             max_total_size: None,
-            max_time: None,
+            max_time: Some(Duration::MAX), // No clock can represent it: no limit.
             catalog_limits: None,
             mirror: None,
             rate: 1,

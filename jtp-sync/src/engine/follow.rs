@@ -276,7 +276,7 @@ impl<R: Runtime> Run<R> {
     }
 
     /// Receives the events that follow closely.
-    async fn gather(&self, queue: &mut EventQueue, watch: &mut Watch<'_, R>) {
+    async fn gather(&mut self, queue: &mut EventQueue, watch: &mut Watch<'_, R>) {
         let until = self.runtime.now() + GATHER_TIME;
         let mut sleep = self.runtime.sleep_until(until);
         while queue.error.is_none() && !queue.overflowed {

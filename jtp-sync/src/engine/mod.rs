@@ -213,8 +213,8 @@ impl<R: Runtime> FolderSync<R> {
 
     /// When a job that begins now reaches the time limit.
     fn time_limit(&self) -> Option<Instant> {
-        let time = self.config.max_time?;
-        Some(self.config.clients.runtime().now() + time)
+        let now = self.config.clients.runtime().now();
+        now.checked_add(self.config.max_time?)
     }
 
     async fn within_time<T>(

@@ -20,7 +20,8 @@ use crate::options::Fetch;
 /// The most LISTs in a row that images which were not sent, or which no LIST named, lead to.
 const MAX_LISTS: u32 = 5;
 
-/// A run in progress.
+/// A run in progress. Async methods take `&mut self`: a connection is not `Sync`, so a future that holds `&self` could not
+/// move between threads.
 pub(super) struct Run<R: Runtime> {
     pub(super) session: Arc<Session>,
     pub(super) runtime: R,
@@ -240,7 +241,7 @@ impl<R: Runtime> Run<R> {
             .map_err(Error::Thread)
     }
 
-    async fn join_helpers(&self) {
+    async fn join_helpers(&mut self) {
         loop {
             listener!(self.session.changed => changed);
             if self.helpers.load(Ordering::Acquire) == 0 {
