@@ -41,7 +41,7 @@ pub(super) struct Connection<R: Runtime> {
     address: String,
     tls: bool,
     ready_reads: u32,
-    /// A LIST_AND_GET was sent behind a LIST, for whoever asks for all images next.
+    /// A LIST_AND_GET was sent behind a LIST that is complete, for whoever asks for all images next.
     pub(super) requested_all: bool,
 }
 
@@ -81,6 +81,7 @@ impl<R: Runtime> Connection<R> {
     }
 
     pub(super) fn request(&mut self, request: Request, keep_alive: bool) -> Result<(), Misuse> {
+        self.requested_all = false;
         self.machine.request(request, keep_alive, self.clock.now())
     }
 

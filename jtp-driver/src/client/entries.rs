@@ -128,10 +128,7 @@ impl<'c, R: Runtime> Entries<'c, R> {
         match self.next {
             Next::Nothing => {}
             Next::Watch => connection.request(Request::Watch, true)?,
-            Next::AllImages => {
-                connection.request(Request::ListAndGet, keep_alive)?;
-                connection.requested_all = true;
-            }
+            Next::AllImages => connection.request(Request::ListAndGet, keep_alive)?,
         }
         self.state = State::Active;
         Ok(())
@@ -150,6 +147,8 @@ impl<'c, R: Runtime> Entries<'c, R> {
                 }
                 Some(Event::End { .. }) => {
                     self.state = State::Done;
+                    // Not before: whoever takes the images over expects no entries.
+                    connection.requested_all = self.next == Next::AllImages;
                     if self.next == Next::Nothing {
                         self.client.response_done().await;
                     }

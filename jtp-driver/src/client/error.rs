@@ -277,6 +277,9 @@ pub enum ImageError {
     /// The whole request failed, inside this image. No more images arrive.
     #[error(transparent)]
     Fatal(Error),
+    /// The image has already failed: an earlier call returned the error.
+    #[error("the image has failed earlier")]
+    Failed,
 }
 
 #[cfg(test)]

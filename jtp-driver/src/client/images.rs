@@ -98,6 +98,7 @@ impl<'c, R: Runtime> Images<'c, R> {
                         image,
                         begun,
                         verified: None,
+                        failed: false,
                         ended: None,
                     }));
                 }
@@ -299,6 +300,7 @@ pub struct Incoming<'a, 'c, R: Runtime> {
     /// What the connection had received when the image began.
     begun: u64,
     verified: Option<Verified>,
+    failed: bool,
     /// After the image's end: the bytes that had arrived of it.
     ended: Option<u64>,
 }
@@ -338,8 +340,11 @@ impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
     ///
     /// # Errors
     ///
-    /// [`ImageError`]: discard what has arrived of it.
+    /// [`ImageError`]: discard what has arrived of it. It is final, and later calls return [`ImageError::Failed`].
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, ImageError> {
+        if self.failed {
+            return Err(ImageError::Failed);
+        }
         if self.ended.is_some() {
             return Ok(None);
         }
@@ -359,12 +364,16 @@ impl<'a, 'c, R: Runtime> Incoming<'a, 'c, R> {
                             self.verified = Some(verified);
                             Ok(None)
                         }
-                        Err(fault) => Err(ImageError::Fault { fault, last }),
+                        Err(fault) => {
+                            self.failed = true;
+                            Err(ImageError::Fault { fault, last })
+                        }
                     };
                 }
                 Ok(_) => {}
                 Err(error) => {
                     self.ended = Some(self.received());
+                    self.failed = true;
                     return Err(self.images.interrupt(error));
                 }
             }

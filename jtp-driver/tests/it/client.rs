@@ -6,7 +6,7 @@ use jtp_async_std::smol::{Client, Smol};
 use jtp_core::client::{ClientConfig, ClientError, HaveSet};
 use jtp_core::wire::response::ErrorCode;
 use jtp_core::{ImageId, Misuse};
-use jtp_driver::{Error, Runtime};
+use jtp_driver::{Error, ImageError, Runtime};
 use smol::io::AsyncReadExt;
 use smol::net::TcpListener;
 
@@ -189,6 +189,56 @@ fn another_request_than_that_for_all_images_abandons_them() {
         let mut images = client.batch(HaveSet::default());
         assert!(images.next().await.unwrap().is_none());
         assert_eq!(server.await, 2);
+    });
+}
+
+/// The answer to LIST_AND_GET: the head of one image, without its bytes.
+fn one_image(length: u8, id: ImageId) -> Vec<u8> {
+    [&b"JTPG\x01\x07"[..], &[length], &id.0.to_be_bytes()].concat()
+}
+
+#[test]
+fn images_that_were_abandoned_are_requested_again() {
+    smol::block_on(async {
+        let empty = one_image(0, ImageId::of(b""));
+        let both = || [LIST, [5, 1]].concat();
+        let again = || (vec![5, 1], empty.clone());
+        // The LIST before them was not read to its end.
+        let lists = vec![(both(), list(1, &["a.png"]))];
+        let (mut client, _server) = client_of(vec![lists, vec![again()]]).await;
+        client.entries_and_images().next().await.unwrap();
+        assert!(client.list_and_get().next().await.unwrap().is_some());
+        // Another request came between, over the same stream.
+        let images = [list(0, &[]), empty.clone()].concat();
+        let batch = (vec![2, 1, 0], b"JTPB\0".to_vec());
+        let script = vec![(both(), images), batch, again()];
+        let (address, _server) = scripted(vec![script]).await;
+        let stream = smol::net::TcpStream::connect(address).await.unwrap();
+        let mut client = Client::from_stream(stream, ClientConfig::new());
+        assert!(client.entries_and_images().next().await.unwrap().is_none());
+        let mut batch = client.batch(HaveSet::default());
+        assert!(batch.next().await.unwrap().is_none());
+        assert!(client.list_and_get().next().await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn r2_an_image_that_failed_never_has_an_end() {
+    smol::block_on(async {
+        // Broken; and the connection ends inside it.
+        for length in [0, 1] {
+            let answer = one_image(length, ImageId(1));
+            let (mut client, _server) = client_of(vec![vec![(vec![5, 1], answer)]]).await;
+            let mut images = client.list_and_get();
+            let mut image = images.next().await.unwrap().unwrap();
+            let failed = image.chunk().await.unwrap_err();
+            assert!(!matches!(failed, ImageError::Failed));
+            let again = image.chunk().await;
+            assert!(
+                matches!(again, Err(ImageError::Failed)),
+                "{failed}: {again:?}"
+            );
+        }
     });
 }
 
