@@ -45,8 +45,8 @@ struct OpenBody {
     body: Arc<dyn ImageBody>,
     /// Where the next read begins.
     next: u32,
-    /// Ranges that are being read, in order.
-    reads: VecDeque<Reading>,
+    /// Ranges that are being read, in order, and their lengths.
+    reads: VecDeque<(usize, Reading)>,
     /// The hash of the bytes that were loaded, if they are the raw image.
     hasher: Option<ImageHasher>,
     /// Whether the last bytes were in memory. Then the next ones are read when they can be sent, on this thread.
@@ -298,7 +298,7 @@ impl BodyReader {
         let loaded = u32::try_from(first.len()).unwrap_or(u32::MAX);
         let is_whole = loaded == image.length;
         if image.id != asked.id || loaded > image.length || (body.is_none() && !is_whole) {
-            return Err(StoreError::Changed(asked.id)); // S13
+            return Err(self.mismatch(asked)); // S13
         }
         let is_raw = !image.flags.is_compressed();
         if is_raw && is_whole && ImageId::of(&first) != image.id {
@@ -353,7 +353,8 @@ impl BodyReader {
             match read {
                 Ok(Some(count)) => {
                     buffer.truncate(count);
-                    open.next = offset.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+                    let count = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+                    open.next = offset.saturating_add(count);
                     return Poll::Ready(self.loaded(image, offset, buffer.freeze()));
                 }
                 Ok(None) => self.spare = buffer,
@@ -363,24 +364,28 @@ impl BodyReader {
         while open.reads.len() < max_reads && open.next < image.length {
             let length = range_len(image, open.next, chunk);
             let read = Arc::clone(&open.body).read(u64::from(open.next), length);
-            open.reads.push_back(Reading::Pending(read));
+            open.reads.push_back((length, Reading::Pending(read)));
             open.next = open
                 .next
                 .saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
         }
-        for reading in &mut open.reads {
+        for (_, reading) in &mut open.reads {
             if let Reading::Pending(future) = reading {
                 if let Poll::Ready(result) = Pin::new(future).poll(cx) {
                     *reading = Reading::Done(result);
                 }
             }
         }
-        if !matches!(open.reads.front(), Some(Reading::Done(_))) {
+        if !matches!(open.reads.front(), Some((_, Reading::Done(_)))) {
             return Poll::Pending;
         }
         match open.reads.pop_front() {
-            Some(Reading::Done(Ok(bytes))) => Poll::Ready(self.loaded(image, offset, bytes)),
-            Some(Reading::Done(Err(error))) => Poll::Ready(Err(error)),
+            // The next range is read already: nothing reads what is missing here. // S13
+            Some((length, Reading::Done(Ok(bytes)))) if bytes.len() != length => {
+                Poll::Ready(Err(self.mismatch(image)))
+            }
+            Some((_, Reading::Done(Ok(bytes)))) => Poll::Ready(self.loaded(image, offset, bytes)),
+            Some((_, Reading::Done(Err(error)))) => Poll::Ready(Err(error)),
             _ => Poll::Pending,
         }
     }
@@ -388,7 +393,7 @@ impl BodyReader {
     fn loaded(&mut self, image: Image, offset: u32, bytes: Bytes) -> Result<Loaded, StoreError> {
         let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         if count == 0 || count > image.length.saturating_sub(offset) {
-            return Err(StoreError::Changed(image.id)); // S13
+            return Err(self.mismatch(image)); // S13
         }
         // The bytes are hashed while they are in the processor's cache. The last ones are only released if the hash is the
         // ID: inodes and times of some file systems prove nothing. // S13

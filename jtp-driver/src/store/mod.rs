@@ -126,8 +126,8 @@ pub trait ImageStore: Send + Sync + 'static {
         }
     }
 
-    /// The bytes that this store gave for an image were not that image's: their hash is another one. The server has not
-    /// sent them as a whole. The store is expected to look at the image's source and to correct its catalog. Must not
+    /// The bytes that this store gave for an image were not that image's: their hash or their number is another one. The
+    /// server has not sent them as a whole. The store is expected to look at the image's source and to correct its catalog. Must not
     /// block. The default does nothing. // S13
     fn report_mismatch(&self, image: &Image) {
         let _ = image;
@@ -141,7 +141,8 @@ pub trait ImageStore: Send + Sync + 'static {
 
 /// An open image whose remaining bytes are read in ranges.
 pub trait ImageBody: Send + Sync {
-    /// Reads exactly the `length` bytes from `offset` on. The range is within the image.
+    /// Reads exactly the `length` bytes from `offset` on. The range is within the image. Another number of bytes counts as
+    /// [`StoreError::Changed`].
     ///
     /// Nothing is ever padded. Bytes that include the image's last one are returned only after the source was found to
     /// be the indexed one still. // S13
@@ -172,13 +173,12 @@ pub struct OpenImage {
 }
 
 impl OpenImage {
-    /// An image with all of its bytes. `bytes` has the length of `image`.
+    /// An image with all of its bytes. If their number is not the length of `image`, the server sends none of them, as
+    /// for [`StoreError::Changed`].
     pub fn whole(image: Image, bytes: impl Into<Bytes>) -> OpenImage {
-        let first = bytes.into();
-        debug_assert_eq!(u64::try_from(first.len()), Ok(u64::from(image.length)));
         OpenImage {
             image,
-            first,
+            first: bytes.into(),
             body: None,
         }
     }

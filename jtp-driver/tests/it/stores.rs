@@ -148,7 +148,8 @@ impl ImageBody for RemoteBody {
             Timer::after(self.delay).await;
             call.complete();
             let at = usize::try_from(offset).unwrap();
-            Ok(self.bytes.slice(at..at + length))
+            let end = self.bytes.len().min(at + length);
+            Ok(self.bytes.slice(at..end))
         })
     }
 }
@@ -370,21 +371,40 @@ fn s6_a_store_may_send_another_variant_than_it_listed() {
 }
 
 #[test]
-fn s13_a_store_that_opens_another_image_or_too_many_bytes_fails_the_request() {
+fn s13_a_store_that_opens_another_image_or_a_wrong_number_of_bytes_fails_the_request() {
     smol::block_on(async {
         let (abc, xyz) = (ImageId::of(b"abc"), ImageId::of(b"xyz"));
         let body = Remote::new(0, 0, Duration::ZERO).body(Bytes::new());
-        for (id, first) in [(xyz, &b"xyz"[..]), (abc, b"abcd")] {
-            let (listed, body) = (listing([png(abc, 3)].into_iter()), Arc::clone(&body));
-            let store = Opens::new(listed, move |_, _| {
-                OpenImage::streamed(png(id, 3), Bytes::from_static(first), body.clone())
+        let whole = |id, bytes: &'static [u8]| OpenImage::whole(png(id, 3), bytes);
+        let longer = OpenImage::streamed(png(abc, 3), &b"abcd"[..], body);
+        for opened in [whole(xyz, b"xyz"), whole(abc, b"ab"), longer] {
+            let first = opened.first().clone();
+            let opened = std::sync::Mutex::new(Some(opened));
+            let store = Opens::new(listing([png(abc, 3)].into_iter()), move |_, _| {
+                opened.lock().unwrap().take().unwrap()
             });
-            let address = start(&Server::builder(store).build()).await;
+            let address = start(&Server::builder(Arc::clone(&store)).build()).await;
             let mut client = client(&address);
             let error = client.list_and_get().next().await.err().unwrap();
             let is_reported = matches!(error, Error::Protocol(ClientError::Server(_)));
             assert!(is_reported, "{first:?}: {error:?}");
+            assert_eq!(store.2.load(Ordering::SeqCst), 1, "{first:?}");
         }
+    });
+}
+
+#[test]
+fn s13_a_range_that_is_too_short_ends_the_connection() {
+    smol::block_on(async {
+        let whole = Bytes::from(vec![7; 600_000]);
+        let listed = listing([png(ImageId::of(&whole), whole.len())].into_iter());
+        let short = Remote::new(0, 0, Duration::ZERO).body(whole.slice(1..));
+        let store = Opens::new(listed, move |image, _| {
+            OpenImage::streamed(image, Bytes::new(), short.clone())
+        });
+        let address = start(&Server::builder(Arc::clone(&store)).build()).await;
+        assert!(fetch_all(&mut client(&address)).await.is_err());
+        assert_eq!(store.2.load(Ordering::SeqCst), 1);
     });
 }
 
