@@ -25,7 +25,8 @@ pub enum Error {
         /// The error of the last address that was tried.
         source: io::Error,
     },
-    /// The TLS handshake failed, or either side rejected the other's certificate. Not tried again.
+    /// The TLS handshake failed, or either side rejected the other's certificate. Tried again only if the transport failed in
+    /// it, or its time limit passed: then a client that has had a connection makes another one. // T6
     #[error("no TLS connection to {address}")]
     Tls {
         /// The server, as the caller named it.
@@ -152,6 +153,7 @@ impl Error {
             | Error::Io(_)
             | Error::Refused(_)
             | Error::BrokenImage { .. } => true,
+            Error::Tls { source, .. } => !is_tls_error(source),
             Error::Replicas(errors) => errors.iter().any(|replica| replica.error().is_transient()),
             _ => false,
         }
@@ -316,6 +318,16 @@ mod tests {
                 let found = Error::from_protocol(error.clone(), "a", is_tls);
                 assert!(format!("{found:?}").starts_with(expected), "{found:?}");
             }
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn r6_a_handshake_that_was_too_slow_may_succeed_later() {
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        let alert = io::Error::new(io::ErrorKind::InvalidData, alert);
+        for (source, expected) in [(io::ErrorKind::TimedOut.into(), true), (alert, false)] {
+            assert_eq!(Error::from_tls(source, "a").is_transient(), expected);
         }
     }
 

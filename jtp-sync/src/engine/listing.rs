@@ -317,7 +317,7 @@ pub(super) async fn receive_entries<R: Runtime>(
 
 fn was_never_reached(error: &ClientFailure) -> bool {
     match error {
-        ClientFailure::Connect { .. } => true,
+        ClientFailure::Connect { .. } | ClientFailure::Tls { .. } => true,
         ClientFailure::Replicas(errors) => errors
             .iter()
             .all(|replica| was_never_reached(replica.error())),
