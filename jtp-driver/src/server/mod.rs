@@ -84,13 +84,15 @@ struct Admitted<R: Runtime> {
 
 impl<R: Runtime> Admitted<R> {
     fn new(shared: &Arc<Shared<R>>, peer: Peer, permit: Option<Arc<Permit>>) -> Admitted<R> {
-        shared.observation.opened(&peer);
-        Admitted {
+        let admitted = Admitted {
             shared: Arc::clone(shared),
             peer,
             permit,
             ended: false,
-        }
+        };
+        // An observer that panics here drops it.
+        shared.observation.opened(&admitted.peer);
+        admitted
     }
 
     /// The future that serves its socket, for [`serve`](Self::serve).

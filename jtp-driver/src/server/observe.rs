@@ -13,14 +13,16 @@ use jtp_core::wire::request::RequestHead;
 use super::Peer;
 use super::limits::ConnectionLimit;
 
-/// Is notified of what happens on a server. Methods run on the connection's task and must not block.
+/// Is notified of what happens on a server. Methods run on the connection's task and must not block. One that panics ends
+/// its connection.
 pub trait Observer: Send + Sync + 'static {
     /// A connection was admitted. On a TCP server this is before the TLS handshake.
     fn connection_opened(&self, peer: &Peer) {
         let _ = peer;
     }
 
-    /// A connection was closed at accept, because a connection limit was reached.
+    /// A connection was closed at accept, because a connection limit was reached. This runs on the task that accepts: a
+    /// panic ends [`Server::serve`](super::Server::serve).
     fn connection_refused(&self, address: SocketAddr) {
         let _ = address;
     }

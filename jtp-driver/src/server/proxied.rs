@@ -16,16 +16,11 @@ use super::{Admitted, Peer, Shared};
 use crate::runtime::Runtime;
 use crate::wait::timeout_io;
 
-/// A connection that the limits allow.
-pub(super) enum Arrival<R: Runtime> {
-    Admitted(Admitted<R>),
-    FromProxy(FromProxy<R>),
-}
-
-/// A connection from a proxy. It counts for the limit in total, and for that of no client.
-pub(super) struct FromProxy<R: Runtime> {
+/// A connection that the limits allow. One from a proxy counts for the limit in total, and for that of no client.
+pub(super) struct Arrival<R: Runtime> {
     shared: Arc<Shared<R>>,
-    proxy: SocketAddr,
+    address: SocketAddr,
+    is_proxy: bool,
     permit: Arc<Permit>,
 }
 
@@ -39,23 +34,18 @@ impl<R: Runtime> Shared<R> {
         } else {
             self.connections.admit(ip, now)
         };
-        let permit = match admitted {
-            Ok(permit) => Arc::new(permit),
+        match admitted {
+            Ok(permit) => Some(Arrival {
+                shared: Arc::clone(self),
+                address,
+                is_proxy,
+                permit: Arc::new(permit),
+            }),
             Err(limit) => {
                 self.observation.refused(address, limit);
-                return None;
+                None
             }
-        };
-        Some(if is_proxy {
-            Arrival::FromProxy(FromProxy {
-                shared: Arc::clone(self),
-                proxy: address,
-                permit,
-            })
-        } else {
-            let peer = Peer::new(Some(address));
-            Arrival::Admitted(Admitted::new(self, peer, Some(permit)))
-        })
+        }
     }
 }
 
@@ -67,32 +57,31 @@ impl<R: Runtime> Arrival<R> {
         drain: Arc<Drain>,
         scheduling: Scheduling,
     ) -> io::Result<Option<CloseReason>> {
-        let admitted = match self {
-            Arrival::Admitted(admitted) => admitted,
+        let admitted = if self.is_proxy {
             // Boxed, so that the future of another connection has no room for a header.
-            Arrival::FromProxy(arrival) => {
-                match Box::pin(arrival.identify(&mut socket, &drain)).await {
-                    Ok(admitted) => admitted,
-                    Err(end) => return end,
-                }
+            match Box::pin(self.identify(&mut socket, &drain)).await {
+                Ok(admitted) => admitted,
+                Err(end) => return end,
             }
+        } else {
+            let peer = Peer::new(Some(self.address));
+            Admitted::new(&self.shared, peer, Some(self.permit))
         };
         let served = admitted.serve_tcp(socket, drain, scheduling);
         admitted.serve(served).await
     }
-}
 
-impl<R: Runtime> FromProxy<R> {
-    /// Reads the header, and admits the connection as its client's; or the connection's end.
+    /// Reads the header of a proxy, and admits the connection as its client's; or the connection's end.
     async fn identify(
         self,
         socket: &mut R::Socket,
         drain: &Drain,
     ) -> Result<Admitted<R>, io::Result<Option<CloseReason>>> {
-        let FromProxy {
+        let Arrival {
             shared,
-            proxy,
+            address: proxy,
             permit,
+            ..
         } = self;
         let first_byte = shared.options.first_byte_timeout;
         let limit = first_byte.map_or(HEADER_TIMEOUT, |limit| limit.min(HEADER_TIMEOUT)); // T4

@@ -200,10 +200,8 @@ impl<T: Transport> ClientStream<T> {
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.is_full() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a TLS message is too long",
-            )));
+            let error = rustls::Error::General("a TLS message is too long".to_owned());
+            return Poll::Ready(Err(invalid_data(error)));
         }
         self.input.poll_fill(cx, &mut self.transport)
     }

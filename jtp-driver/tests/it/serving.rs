@@ -157,6 +157,31 @@ fn an_observer_sees_connections_and_requests_with_their_ids_and_they_are_counted
     });
 }
 
+/// Panics at the beginning of a connection.
+struct Fragile;
+
+impl Observer for Fragile {
+    fn connection_opened(&self, _: &Peer) {
+        panic!("the observer's fault");
+    }
+}
+
+#[test]
+fn an_observer_that_panics_ends_its_connection_and_not_the_server() {
+    smol::block_on(async {
+        let builder = Server::builder(memory(&[])).observer(Arc::new(Fragile));
+        let server = builder.build();
+        let address = start(&server).await;
+        for _ in 0..2 {
+            let error = client(&address).list().await.err().unwrap();
+            assert!(!matches!(error, Error::Connect { .. }), "{error:?}");
+        }
+        server.shutdown().await;
+        assert_eq!(server.counters().connections_closed["dropped"], 2);
+        assert_eq!(server.counters().connections_open, 0);
+    });
+}
+
 #[test]
 fn an_observer_sees_the_end_of_connections_whose_future_is_dropped() {
     smol::block_on(async {
