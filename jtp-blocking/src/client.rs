@@ -407,7 +407,7 @@ impl Watch<'_> {
     /// # Errors
     ///
     /// [`Error`], if the connection is lost or the request refused. Images that were added meanwhile are in the next
-    /// LIST. // N5
+    /// LIST. It is final, and later calls return [`Error::Failed`]. // N5
     #[expect(
         clippy::should_implement_trait,
         reason = "the async crates' name; and a watch ends only by an error"

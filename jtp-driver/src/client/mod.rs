@@ -70,7 +70,7 @@ impl<R: Runtime> Client<R> {
     }
 
     /// A client over any stream. What encrypts it was set up before. A lost stream cannot be replaced, so nothing is
-    /// tried again.
+    /// tried again, and requests after its end return [`Misuse::Closed`].
     pub fn from_stream<T>(stream: T, config: ClientConfig) -> Client<R>
     where
         R: WrapStream<T, Transport: Send + 'static> + Default,

@@ -21,10 +21,11 @@ impl<R: Runtime> Watch<'_, R> {
     ///
     /// # Errors
     ///
-    /// [`Error`] when the connection is lost or refused. The next LIST has what was missed. // N5
+    /// [`Error`] when the connection is lost or refused. The next LIST has what was missed. It is final, and later calls
+    /// return [`Error::Failed`]. // N5
     pub async fn next(&mut self) -> Result<CatalogEntry<'static>, Error> {
         let Some(connection) = &mut self.client.connection else {
-            return Err(Error::Misuse(Misuse::Closed));
+            return Err(Error::Failed);
         };
         loop {
             match connection.next().await {

@@ -70,7 +70,9 @@ pub use pool::{NoThread, PoolJob, ReadPool};
 /// A collection of images that can be served.
 ///
 /// Methods may be called from any thread and must not block: a store that blocks implements [`BlockingStore`].
-/// Futures are dropped when their connection ends, so a store can abandon work that nobody waits for.
+/// Futures are dropped when their connection ends, so a store can abandon work that nobody waits for. A call or future that
+/// panics ends the connection that waits for it, without `JTPE`. There is no time limit for a store: give calls that may
+/// hang one of your own, and return [`StoreError::Unavailable`].
 pub trait ImageStore: Send + Sync + 'static {
     /// The live catalog: its current snapshot, and notification of changes. // S3 N1
     fn catalog(&self) -> &LiveCatalog;

@@ -124,6 +124,7 @@ fn n5_entries_are_followed_by_a_watch_that_was_requested_in_the_same_write() {
         let events = [watch.next().await.unwrap(), watch.next().await.unwrap()];
         assert_eq!(names(&events), ["b.png", "c.png"]);
         assert!(watch.next().await.unwrap_err().is_transient());
+        assert!(matches!(watch.next().await, Err(Error::Failed)));
     });
 }
 

@@ -159,7 +159,9 @@ impl<R: Runtime> FolderSyncBuilder<R> {
         self
     }
 
-    /// Cancels the sync when the signal is given, from any thread or task. Images that have arrived are kept.
+    /// Cancels the sync when the signal is given, from any thread or task. Images that have arrived are kept. The signal is
+    /// given for good: later calls return [`Error::Cancelled`](crate::Error::Cancelled) too. To go on after a pause, build
+    /// another sync of the folder: it fetches the rest.
     pub fn cancel(mut self, signal: ShutdownSignal) -> Self {
         self.cancel = signal;
         self

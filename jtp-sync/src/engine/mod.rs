@@ -257,7 +257,8 @@ impl<R: Runtime> FolderSync<R> {
         Err(error)
     }
 
-    /// What was done since the last [`run`](FolderSync::run) began, by [`follow`](FolderSync::follow) too.
+    /// What was done since the last [`run`](FolderSync::run) began, by [`follow`](FolderSync::follow) too. A call whose
+    /// future was dropped is not counted: observe [`SyncEvent::Planned`] and [`SyncEvent::Placed`].
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.totals
