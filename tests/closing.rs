@@ -60,7 +60,7 @@ fn s11_linger_byte_limit() {
     // 16 MiB by default: the server does not discard input without limit.
     let served = TestServer::samples();
     let mut peer = served.peer();
-    peer.send([6, 0]);
+    peer.send([255, 0]);
     let chunk = vec![0x55; 1 << 20];
     let sent = (0..64)
         .take_while(|_| peer.try_send(&chunk).is_ok())

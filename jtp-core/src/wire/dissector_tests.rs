@@ -48,7 +48,7 @@ fn ids_are_passed_on_as_they_arrive() {
 #[test]
 fn errors_name_what_is_wrong_and_are_final() {
     for (start, bytes, expected) in [
-        (CLIENT, &b"\x06"[..], WireError::UnknownRequest(6)),
+        (CLIENT, &b"\xff"[..], WireError::UnknownRequest(255)),
         (CLIENT, b"\x01\x02", WireError::RequestFlags(2)),
         (CLIENT, b"\x02\x01\x80\0", WireError::Varint),
         (SERVER, b"HTTP", WireError::UnknownHeader(*b"HTTP")),

@@ -64,16 +64,8 @@ impl RequestKind {
     ];
 
     /// The kind with this type byte, without IDs.
-    const fn of_code(code: u8) -> Option<RequestKind> {
-        Some(match code {
-            0 => RequestKind::GetById { count: 0 },
-            1 => RequestKind::List,
-            2 => RequestKind::Batch { have: 0 },
-            3 => RequestKind::Cancel,
-            4 => RequestKind::Watch,
-            5 => RequestKind::ListAndGet,
-            _ => return None,
-        })
+    fn of_code(code: u8) -> Option<RequestKind> {
+        RequestKind::ALL.get(usize::from(code)).copied()
     }
 
     /// The type byte.

@@ -1,6 +1,5 @@
 //! Events of WATCH.
 
-use jtp_core::Misuse;
 use jtp_core::client::{CatalogEntry, ClientError, Event};
 
 use super::{Client, Error};

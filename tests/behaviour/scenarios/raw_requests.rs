@@ -86,7 +86,7 @@ fn half_closed_without_a_request() -> RawScript {
 /// S10: each as the first request, and behind a valid one. More of them are vectors.
 fn invalid_requests() -> Vec<RawScript> {
     let all = [
-        (vec![6, 0], UNSUPPORTED_FEATURE),
+        (vec![255, 0], UNSUPPORTED_FEATURE),
         (vec![LIST, 2], INVALID_REQUEST),
         (
             [vec![BATCH, KEEP], varint(1_000_001)].concat(),
