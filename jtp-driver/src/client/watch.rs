@@ -8,7 +8,8 @@ use crate::runtime::Runtime;
 /// The stream of new images of a server. // N1
 ///
 /// Dropping it leaves the connection in WATCH: the next request connects again. Over a stream of the caller the next
-/// request fails with [`Misuse::Watching`]; [`cancel`](Watch::cancel) ends the watch so that others can follow (R7).
+/// request fails with [`Misuse::Watching`](jtp_core::Misuse::Watching); [`cancel`](Watch::cancel) ends the watch so that
+/// others can follow (R7).
 #[derive(Debug)]
 #[must_use]
 pub struct Watch<'c, R: Runtime> {
