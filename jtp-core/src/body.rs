@@ -64,19 +64,28 @@ pub struct BodyReceiver {
 /// Only receiving a body makes one: [`BodyReceiver::verdict`] and
 /// [`Event::ImageEnd`](crate::client::Event::ImageEnd). A function that demands one cannot store unverified bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Verified(Image);
+pub struct Verified {
+    image: Image,
+    length: u64,
+}
 
 impl Verified {
     /// The ID that the decoded bytes have.
     #[must_use]
     pub const fn id(&self) -> ImageId {
-        self.0.id
+        self.image.id
+    }
+
+    /// Number of decoded bytes.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
     }
 
     /// The packet's head: ID, flags and length on the wire.
     #[must_use]
     pub const fn image(&self) -> Image {
-        self.0
+        self.image
     }
 }
 
@@ -251,7 +260,13 @@ impl BodyReceiver {
         Some(match self.fault {
             Some(fault) => Err(fault),
             None => match self.hasher.id() {
-                actual if actual == image.id => Ok(Verified(image)),
+                actual if actual == image.id => Ok(Verified {
+                    image,
+                    length: match image.flags.is_compressed() {
+                        true => self.decoded,
+                        false => image.length.into(),
+                    },
+                }),
                 actual => Err(ImageFault::WrongId {
                     expected: image.id,
                     actual,

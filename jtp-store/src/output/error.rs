@@ -56,6 +56,17 @@ pub enum OutputError {
         /// The ID of the verified image.
         found: ImageId,
     },
+    /// Other bytes were written than those that were verified: some are missing, or those of an interrupted image stand
+    /// before them. // R2
+    #[error("cannot commit image {id}: {written} bytes were written, and {verified} were verified")]
+    WrongLength {
+        /// The image.
+        id: ImageId,
+        /// The number of bytes that were appended.
+        written: u64,
+        /// The number of bytes that the image has.
+        verified: u64,
+    },
     /// Any other error of the system.
     #[error("cannot read or write {}", path.display())]
     Io {

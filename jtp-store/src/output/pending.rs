@@ -71,12 +71,14 @@ impl PendingFile {
     /// up to 256 KiB stays in memory, and this does not block; the rest of a longer one is written, and its file is
     /// closed.
     ///
-    /// `verified` comes from the receiver of the bytes that were appended. // R2
+    /// `verified` comes from the receiver of the bytes that were appended. An image that arrives again, after an
+    /// interruption, needs a new `PendingFile`. // R2
     ///
     /// # Errors
     ///
-    /// [`OutputError::NotVerified`] if the bytes are those of another image. Any other [`OutputError`] is about the
-    /// folder: the bytes cannot be written. In both cases the temporary file is removed.
+    /// [`OutputError::NotVerified`] if the bytes are those of another image, [`OutputError::WrongLength`] if others were
+    /// appended. Any other [`OutputError`] is about the folder: the bytes cannot be written. In all cases the temporary file
+    /// is removed.
     pub fn finish(self, verified: Verified) -> Result<StagedFile, OutputError> {
         self.check(&verified)?;
         let folder = Arc::clone(&self.folder);
@@ -109,6 +111,13 @@ impl PendingFile {
         if found != expected {
             return Err(OutputError::NotVerified { expected, found });
         }
+        if verified.length() != self.length {
+            return Err(OutputError::WrongLength {
+                id: expected,
+                written: self.length,
+                verified: verified.length(),
+            });
+        }
         Ok(())
     }
 
@@ -122,8 +131,8 @@ impl PendingFile {
     ///
     /// # Errors
     ///
-    /// [`OutputError::NotVerified`] if the bytes are those of another image. Any other [`OutputError`] if the file
-    /// cannot be written. In both cases the temporary file is removed.
+    /// [`OutputError::NotVerified`] if the bytes are those of another image, [`OutputError::WrongLength`] if others were
+    /// appended. Any other [`OutputError`] if the file cannot be written. In all cases the temporary file is removed.
     pub fn commit(self, name: &FileName, verified: Verified) -> Result<FileName, OutputError> {
         self.check(&verified)?;
         let path = self.folder.path.join(name.as_str());

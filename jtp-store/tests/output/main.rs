@@ -131,6 +131,14 @@ fn r2_an_image_is_invisible_until_verified_and_removed_if_it_is_not() {
             matches!(staged, Err(OutputError::NotVerified { .. })),
             "{staged:?}"
         );
+        // An image that began to arrive, and arrived again.
+        let mut twice = begin(&folder, &bytes);
+        twice.append(&bytes).unwrap();
+        let committed = twice.commit(&file_name("a.png", &bytes), verified(&bytes));
+        assert!(
+            matches!(committed, Err(OutputError::WrongLength { .. })),
+            "{committed:?}"
+        );
         drop(begin(&folder, &bytes));
         assert_eq!(all(&temp), ["a.png"]);
         assert_eq!(temp.read("a.png"), b"old");
