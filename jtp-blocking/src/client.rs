@@ -79,7 +79,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Connect`], [`Error::Tls`], [`Error::PlainServer`], [`Error::Cancelled`].
+    /// [`Error::Connect`], [`Error::Refused`], [`Error::Tls`], [`Error::PlainServer`], [`Error::NotAdmitted`],
+    /// [`Error::Cancelled`].
     pub fn connect(&mut self) -> Result<(), Error> {
         self.cancel.run(self.inner.connect())
     }

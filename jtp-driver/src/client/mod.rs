@@ -103,7 +103,7 @@ impl<R: Runtime> Client<R> {
     ///
     /// # Errors
     ///
-    /// [`Error::Connect`], [`Error::Tls`], [`Error::PlainServer`].
+    /// [`Error::Connect`], [`Error::Refused`], [`Error::Tls`], [`Error::PlainServer`], [`Error::NotAdmitted`].
     pub async fn connect(&mut self) -> Result<(), Error> {
         self.connection().await.map(|_| ())
     }

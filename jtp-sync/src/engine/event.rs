@@ -16,7 +16,8 @@ use crate::step::{ListReport, Reason, Totals};
 /// Receives the events of a sync. Functions and closures with the right argument are observers.
 ///
 /// It is called from the task that runs the sync, from its connections and from its worker threads, at the same time:
-/// it should return soon.
+/// it should return soon. A panic in it ends the sync: with [`Error::Panicked`](crate::Error::Panicked), or, on the task
+/// that runs the sync, by that panic.
 pub trait Observer: Send + Sync + 'static {
     /// Something has happened.
     fn event(&self, event: &SyncEvent<'_>);

@@ -237,7 +237,8 @@ impl<R: Runtime> FolderSync<R> {
     ///
     /// Lost connections are replaced after a pause of 1 s that grows to 30 s, without limit. After
     /// [`run`](FolderSync::run) it goes on with what that has found in the folder, and within the rest of its
-    /// [time](FolderSyncBuilder::max_time) and [size](FolderSyncBuilder::max_total_size).
+    /// [time](FolderSyncBuilder::max_time) and [size](FolderSyncBuilder::max_total_size). Dropping the future ends it; images
+    /// that have arrived are kept.
     ///
     /// # Errors
     ///
