@@ -39,19 +39,19 @@ pub(crate) fn certificate_error(error: &CertificateError) -> String {
             "it is of X.509 version 1, which has no subjectAltName; make a new one of version 3"
                 .to_owned()
         }
+        CertificateError::Other(other) => other.0.to_string(),
         error => error.to_string(),
     }
 }
 
 /// Whether a certificate was rejected because of its version. `openssl x509 -req` without extensions creates version 1.
 pub(crate) fn is_version_1(error: &CertificateError) -> bool {
-    let CertificateError::Other(other) = error else {
-        return false;
-    };
-    matches!(
-        other.0.downcast_ref(),
-        Some(webpki::Error::UnsupportedCertVersion)
-    )
+    is_webpki(error, &webpki::Error::UnsupportedCertVersion)
+}
+
+/// Whether a certificate was rejected for a cause that rustls has no error for.
+pub(crate) fn is_webpki(error: &CertificateError, cause: &webpki::Error) -> bool {
+    matches!(error, CertificateError::Other(other) if other.0.downcast_ref() == Some(cause))
 }
 
 /// A random serial number. Two certificates of one key have different ones.

@@ -38,6 +38,18 @@ fn fetch(dir: &TestDir, server: &Process, cert: &str, name: &str) -> Output {
 }
 
 #[test]
+fn t7_a_certificate_of_another_server_is_not_trusted_and_the_message_says_how_to_trust_it() {
+    let dir = TestDir::with_images();
+    self_signed(&dir, "a", &params("localhost", IsCa::ExplicitNoCa));
+    // `openssl req -x509` makes that of a CA.
+    for is_ca in [IsCa::ExplicitNoCa, CA] {
+        self_signed(&dir, "b", &params("localhost", is_ca));
+        fetch(&dir, &serve(&dir, "b"), "a.pem", "localhost")
+            .assert_failure(5, &["is not trusted by a.pem; pass the server's own"]);
+    }
+}
+
+#[test]
 fn t7_trusted_certificate_is_checked_for_dates() {
     let dir = TestDir::with_images();
     let mut expired = params("localhost", IsCa::NoCa);

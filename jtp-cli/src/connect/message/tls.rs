@@ -13,8 +13,8 @@ use crate::escape::{escaped, escaped_chain, shortened};
 use crate::exit::Exit;
 use crate::tls::host_name::{HostName, listed};
 use crate::tls::identity::Identity;
-use crate::tls::is_version_1;
 use crate::tls::trust::Trust;
+use crate::tls::{certificate_error, is_version_1, is_webpki};
 
 pub(super) fn message(source: &io::Error, args: &ClientArgs, at: &Endpoint) -> Message {
     let message = |what: String| Message::new(Exit::Tls, what);
@@ -106,11 +106,14 @@ fn certificate_message(error: &CertificateError, args: &ClientArgs, at: &Endpoin
     let trust = Trust::of(args);
     let with = |what: &str| Message::new(Exit::Tls, format!("the certificate of {at} {what}"));
     let message = |what: &str| with(&format!("{what} (verified with {trust})"));
+    let untrusted = || {
+        with(&format!("is not trusted by {trust}"))
+            .with_hint("pass the server's own certificate with --cert, or its key with --pin")
+    };
     match error {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            with(&format!("is not trusted by {trust}"))
-                .with_hint("pass the server's own certificate with --cert, or its key with --pin")
-        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => untrusted(),
+        // A self-signed one of `openssl req -x509` is that of a CA.
+        error if is_webpki(error, &webpki::Error::CaUsedAsEndEntity) => untrusted(),
         CertificateError::NotValidForName => message("is for another name")
             .with_hint("pass a name of its subjectAltName with --server-name"),
         CertificateError::NotValidForNameContext {
@@ -138,7 +141,7 @@ fn certificate_message(error: &CertificateError, args: &ClientArgs, at: &Endpoin
             (Some(presented), pins @ [_, ..]) => unexpected_key_message(presented, pins, at),
             _ => message(&format!(
                 "was rejected: {}",
-                shortened(&error.to_string(), 1_000)
+                shortened(&certificate_error(error), 1_000)
             )),
         },
     }
