@@ -69,6 +69,8 @@ struct State {
     bar: Bar,
     started: Instant,
     lists: u64,
+    /// The last LIST ended early.
+    is_incomplete: bool,
     counts: Counts,
     /// Renames, those of a swap included.
     renames: u64,
@@ -280,6 +282,7 @@ impl Reporter {
         {
             let state = &mut *self.state();
             state.lists += 1;
+            state.is_incomplete = report.entries < announced;
             state.retried.clear();
             state.counts.listed = report.entries - report.doubled;
             // The files to delete are chosen again.
@@ -322,7 +325,7 @@ impl Reporter {
         let (failed, undeleted) = (&state.counts.failed, state.counts.undeleted);
         if failed.contains_key(&FailureKind::LocalDisk) || state.has_no_backup {
             Exit::Disk
-        } else if failed.is_empty() && undeleted == 0 {
+        } else if failed.is_empty() && undeleted == 0 && !state.is_incomplete {
             Exit::Success
         } else {
             Exit::SomeFailed
@@ -382,6 +385,7 @@ impl State {
             bar: Bar::new(),
             started: now,
             lists: 0,
+            is_incomplete: false,
             counts: Counts::default(),
             renames: 0,
             deleted: 0,

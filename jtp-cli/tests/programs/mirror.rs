@@ -172,7 +172,8 @@ fn half_read_catalog_deletes_nothing() {
             ("--mirror", 3, kept),
             ("--mirror --max-delete 100%", 3, kept),
             ("--mirror --max-delete 100 --json", 3, kept),
-            ("--batch", 0, "announced 3 images and listed 1"),
+            ("--batch", 3, "announced 3 images and listed 1"),
+            ("--dry-run", 3, "announced 3 images and listed 1"),
             ("--list", 4, "closed the connection early"),
             ("--check", 3, "the catalog is incomplete"),
         ] {
