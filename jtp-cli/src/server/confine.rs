@@ -19,6 +19,8 @@ struct Needs {
     fixed_files: BTreeSet<PathBuf>,
     /// Whether a folder that takes the place of the images folder can be read.
     is_replaceable: bool,
+    /// Links in the path of the images that may be changed to lead to a folder that cannot be read.
+    fixed_links: BTreeSet<PathBuf>,
     /// Whether connections to other hosts are made: to an object store.
     connects: bool,
 }
@@ -84,6 +86,12 @@ pub(super) fn confine(args: &ServerArgs) {
                 tracing::info!(
                     "the folder above {} is not readable: restart the server after another folder has taken its place",
                     args.images.display()
+                );
+            }
+            if !needs.fixed_links.is_empty() {
+                tracing::info!(
+                    "restart the server after {} has been changed to lead to another folder: that may not be readable",
+                    list(needs.fixed_links.iter())
                 );
             }
             // An editor that replaces the list of clients would otherwise keep removed clients admitted.
@@ -154,6 +162,19 @@ impl Needs {
             }
             self.read_folders.insert(path);
         }
+        self.fixed_links = links_to(images)
+            .filter(|link| !self.reads_siblings(link))
+            .collect();
+    }
+
+    /// Whether a link leads to a folder beside it, and the others beside it can be read.
+    fn reads_siblings(&self, link: &Path) -> bool {
+        let target = link.canonicalize().ok();
+        let beside = link.parent().and_then(|folder| folder.canonicalize().ok());
+        beside.is_some_and(|beside| {
+            target.is_some_and(|target| target.parent() == Some(&beside))
+                && real_paths(&self.read_folders).contains(&beside)
+        })
     }
 
     fn add_object_store(&mut self) {
@@ -201,6 +222,15 @@ fn both_paths(path: &Path) -> BTreeSet<PathBuf> {
     let absolute = std::path::absolute(path);
     let canonical = path.canonicalize();
     [absolute, canonical].into_iter().flatten().collect()
+}
+
+/// The links in a path, except for those of the system, such as `/home` to `/var/home`.
+fn links_to(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let absolute = std::path::absolute(path).unwrap_or_default();
+    let paths: Vec<PathBuf> = absolute.ancestors().map(Path::to_owned).collect();
+    paths
+        .into_iter()
+        .filter(|path| path.is_symlink() && path.parent() != Some(Path::new("/")))
 }
 
 /// The parent, unless it is the root or contains home folders.
@@ -533,6 +563,32 @@ mod tests {
         // Sockets that were open go on.
         drop(client);
         listener.accept().unwrap();
+    }
+
+    #[test]
+    fn links_are_named_that_may_be_changed_to_lead_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |path: &str| dir.path().join(path);
+        for images in ["app/releases/1/images", "app/photos", "www"] {
+            fs::create_dir_all(path(images)).unwrap();
+        }
+        for (target, link) in [
+            ("releases/1", "app/current"),
+            ("photos", "app/live"),
+            ("../app/releases/1/images", "www/images"),
+        ] {
+            symlink(target, path(link)).unwrap();
+        }
+        for (images, links) in [
+            ("app/current/images", vec![path("app/current")]),
+            ("app/live", vec![]),
+            ("www/images", vec![path("www/images")]),
+            ("app/releases/1/images", vec![]),
+        ] {
+            let images = path(images).display().to_string();
+            let args = ServerArgs::parse_from(["server", "--no-tls", "--images", &images]);
+            assert!(Needs::of(&args).fixed_links.iter().eq(&links), "{images}");
+        }
     }
 
     #[test]
