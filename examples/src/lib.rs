@@ -211,7 +211,7 @@ pub fn progress() -> impl Observer {
             println!("renamed {from:?} to {:?}", to.as_str());
         }
         SyncEvent::Refused { id, reason, .. } => eprintln!("{id}: {reason}"),
-        SyncEvent::Retrying { error, pause } => {
+        SyncEvent::Retrying { error, pause, .. } => {
             eprintln!("{}; trying again in {pause:?}", chain(error));
         }
         SyncEvent::Watching => println!("watching for new images; Ctrl-C ends the program"),

@@ -121,7 +121,13 @@ async fn print_catalog(
         false => Style::Plan,
     });
     // As in other jobs. // R6
-    let report = move |error: &_, pause| reporter.event(&SyncEvent::Retrying { error, pause });
+    let report = move |error: &_, pause| {
+        reporter.event(&SyncEvent::Retrying {
+            error,
+            pause,
+            address: None,
+        });
+    };
     let mut client = connector.builder().on_retry(report).build();
     let mut exit = Exit::Success;
     let mut reported = 0;

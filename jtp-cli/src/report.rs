@@ -216,7 +216,14 @@ impl Reporter {
             SyncEvent::Deleted { name, .. } => self.deleted(name),
             SyncEvent::DeleteFailed { name, cause } => self.delete_failed(name, cause),
             SyncEvent::NotDeleted { files, reason } => self.not_deleted(*files, *reason),
-            SyncEvent::Retrying { error, pause } => {
+            SyncEvent::Retrying {
+                error,
+                pause,
+                address,
+            } => {
+                if let Some(address) = address {
+                    (*address).clone_into(&mut lock(&self.server));
+                }
                 self.retrying(&connect::retry_message(error, &self.args), *pause);
             }
             SyncEvent::ServerChanged { failed, address } => self.server_changed(failed, address),

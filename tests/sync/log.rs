@@ -93,7 +93,9 @@ impl Event {
                 reason: *reason,
                 cause: cause.map(cause_text),
             },
-            SyncEvent::Retrying { error, pause } => Event::Retrying(format!("{error:?}"), *pause),
+            SyncEvent::Retrying { error, pause, .. } => {
+                Event::Retrying(format!("{error:?}"), *pause)
+            }
             SyncEvent::ServerChanged { failed, address } => Event::ServerChanged {
                 failed: failed.to_string(),
                 address: (*address).to_owned(),

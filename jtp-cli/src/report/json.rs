@@ -94,7 +94,7 @@ pub fn object(sync_event: &SyncEvent<'_>, args: &ClientArgs) -> Option<Object> {
             .number("files", *files)
             .string("reason", reason_key(*reason))
             .string("message", not_deleted_text(*files, *reason, args)),
-        SyncEvent::Retrying { error, pause } => event("retry")
+        SyncEvent::Retrying { error, pause, .. } => event("retry")
             .string("message", connect::retry_message(error, args))
             .seconds("pause", *pause),
         SyncEvent::ServerChanged { failed, address } => server_changed(failed, address, args),

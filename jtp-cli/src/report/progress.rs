@@ -311,6 +311,7 @@ mod tests {
         progress.event(&SyncEvent::Retrying {
             error: &error,
             pause: SECOND,
+            address: None,
         });
         assert_eq!(progress.large_image(), "");
         assert_eq!(shortened("a\u{202e}"), r"a\u{202e}");

@@ -99,6 +99,9 @@ fn n5_a_watcher_of_several_servers_misses_nothing() {
     dir.add("five.png", &noise(400, 9));
     let _first = dir.serve_on(&address, "");
     assert_eq!(client.out.next_line(), "fetched five.png (400 B)");
+    client
+        .err
+        .wait_for(&format!("connected to {address} again"));
     client.end(Signal::INT).assert_exit(130);
     assert_eq!(dir.files("output"), dir.files("images"));
 }

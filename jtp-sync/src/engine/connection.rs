@@ -286,10 +286,7 @@ impl<R: Runtime> Connection<R> {
                     false => STRIKE_PAUSE,
                 };
                 if !changed {
-                    self.session.emit(&SyncEvent::Retrying {
-                        error: &error,
-                        pause,
-                    });
+                    self.report_retry(&error, pause);
                 }
                 if outage.is_none() {
                     self.suspect(culprit, loss.alone, error);
@@ -304,10 +301,7 @@ impl<R: Runtime> Connection<R> {
         };
         match pause {
             Some(pause) => {
-                self.session.emit(&SyncEvent::Retrying {
-                    error: &error,
-                    pause,
-                });
+                self.report_retry(&error, pause);
                 self.sleep(pause).await?;
                 self.session.check_folder()
             }

@@ -164,6 +164,8 @@ pub enum SyncEvent<'a> {
         error: &'a client::Error,
         /// The pause.
         pause: Duration,
+        /// The server of the next attempt, as the program named it, if it is known: another one if all servers have failed.
+        address: Option<&'a str>,
     },
     /// A server failed, and another one is used from now on, at once. // R6
     ServerChanged {

@@ -121,10 +121,7 @@ impl<R: Runtime> Run<R> {
             };
             // The server may admit more after that.
             single = false;
-            self.session.emit(&SyncEvent::Retrying {
-                error: &error,
-                pause,
-            });
+            self.main.report_retry(&error, pause);
             self.main.sleep(pause).await?;
             pause = (pause * 2).min(RETRY_PAUSE.1);
         }

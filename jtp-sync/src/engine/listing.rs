@@ -230,10 +230,7 @@ impl<R: Runtime> Run<R> {
                     _ => Ok(received),
                 };
             };
-            self.session.emit(&SyncEvent::Retrying {
-                error: &error,
-                pause,
-            });
+            self.main.report_retry(&error, pause);
             self.main.sleep(pause).await?;
         }
     }

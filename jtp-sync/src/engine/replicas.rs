@@ -1,5 +1,7 @@
 //! Several servers of one catalog: when the next one is used. // R6
 
+use std::time::Duration;
+
 use jtp_driver::Runtime;
 use jtp_driver::client::{Client, Error as ClientFailure, ReplicaError};
 
@@ -15,6 +17,15 @@ impl<R: Runtime> Connection<R> {
         error: ClientFailure,
     ) -> Result<ReplicaError, ClientFailure> {
         fail_over(&self.session, &mut self.client, error)
+    }
+
+    /// Reports a failure after which a connection is made to the current server after a pause.
+    pub(super) fn report_retry(&self, error: &ClientFailure, pause: Duration) {
+        self.session.emit(&SyncEvent::Retrying {
+            error,
+            pause,
+            address: self.client.address(),
+        });
     }
 
     /// Goes on to the next server if the current one has sent this image broken: another one may have it intact. Such an

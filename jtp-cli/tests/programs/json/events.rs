@@ -117,6 +117,7 @@ fn each_event_is_documented_and_each_documented_value_occurs() {
     see(&SyncEvent::Retrying {
         error: &error,
         pause: Duration::from_millis(1500),
+        address: None,
     });
     see(&SyncEvent::FewerConnections { connections: 1 });
     see(&SyncEvent::NotListed { id });
