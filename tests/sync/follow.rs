@@ -135,6 +135,26 @@ fn n5_new_image_that_a_server_cannot_send_at_first_comes_without_a_reconnect() {
 }
 
 #[test]
+fn r6_a_server_that_ends_each_watch_at_once_is_asked_less_and_less_often() {
+    for world in World::ALL {
+        let served = images(3);
+        let stub = Stub::new(move |connection| {
+            while let Some(request) = connection.request().filter(|r| *r != Request::Watch) {
+                connection.answer(&served, &request);
+            }
+        });
+        let job = Job::of(stub.address).accelerated(10);
+        let following = job.follow(world);
+        job.log.wait_for(
+            1,
+            "long pauses",
+            |event| matches!(event, Event::Retrying(_, pause) if *pause >= Duration::from_secs(4)),
+        );
+        drop(following);
+    }
+}
+
+#[test]
 fn n5_files_that_the_user_deletes_come_back_at_the_next_reconcile() {
     let images = images(12);
     for world in World::ALL {

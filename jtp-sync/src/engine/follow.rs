@@ -96,8 +96,8 @@ impl<R: Runtime> Run<R> {
         loop {
             self.session.check()?;
             let mut client = self.clients.clone().build();
-            let mut connected = false;
-            let mut ended = Box::pin(self.watch(&mut client, single, &mut connected)).await;
+            let mut watching_since = None;
+            let mut ended = Box::pin(self.watch(&mut client, single, &mut watching_since)).await;
             client.close().await;
             self.main.watches = false;
             if matches!(ended, Ok(End::Single)) {
@@ -105,7 +105,8 @@ impl<R: Runtime> Run<R> {
                 ended = Box::pin(self.settle()).await.map(|()| End::Single);
                 self.main.client.close().await;
             }
-            if connected {
+            // A server that lists images and ends each watch at once is no progress.
+            if watching_since.is_some_and(|since| self.runtime.now() >= since + pause) {
                 pause = RETRY_PAUSE.0;
             }
             let error = match ended {
@@ -132,7 +133,7 @@ impl<R: Runtime> Run<R> {
         &mut self,
         client: &mut Client<R>,
         single: bool,
-        connected: &mut bool,
+        watching_since: &mut Option<Instant>,
     ) -> Result<End, Error> {
         let scan = self.lock_and_scan(!self.is_known).await?;
         {
@@ -163,7 +164,7 @@ impl<R: Runtime> Run<R> {
             }
             return Err(error);
         }
-        *connected = true;
+        *watching_since = Some(self.runtime.now());
         self.main.watches = true;
         self.session.emit(&SyncEvent::Watching);
         let mut watch = entries.into_watch()?;
