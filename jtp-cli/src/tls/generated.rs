@@ -304,6 +304,14 @@ mod tests {
     fn certificate_and_key_are_created_once_and_kept() {
         let (folder, cert, key) = pair();
         assert_eq!(create_if_missing(&cert, &key, now()), Ok(true));
+        // Basic constraints (2.5.29.19), critical, of which the first is false: it is no CA's.
+        let is_no_ca = b"\x55\x1d\x13\x01\x01\xff\x04\x05\x30\x03\x01\x01\x00";
+        let written = read_certificates(&cert).unwrap();
+        assert!(
+            written[0]
+                .windows(is_no_ca.len())
+                .any(|bytes| bytes == is_no_ca)
+        );
         let before = (fs::read(&cert).unwrap(), fs::read(&key).unwrap());
         assert_eq!(create_if_missing(&cert, &key, now()), Ok(false));
         assert_eq!(before, (fs::read(&cert).unwrap(), fs::read(&key).unwrap()));
