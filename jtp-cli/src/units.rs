@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jtp_driver::client::MIN_RATE;
+
 /// The longest accepted time, about 30 years, so that adding it to a clock cannot overflow.
 const MAX_SECONDS: f64 = 1e9;
 
@@ -58,7 +60,7 @@ pub fn parse_max_size(text: &str) -> Result<Option<u64>, String> {
 /// An error message for the user.
 pub fn parse_rate(text: &str) -> Result<Option<u64>, String> {
     match parse_max_size(text)? {
-        Some(rate) if rate < 16 * 1024 => {
+        Some(rate) if rate < MIN_RATE => {
             Err("a rate is in bytes per second, at least 16KiB".to_owned())
         }
         rate => Ok(rate),

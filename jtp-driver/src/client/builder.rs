@@ -214,7 +214,7 @@ impl<R: Runtime, B> ClientBuilder<R, B> {
 
     /// Limits what is received to `bytes` per second, on average, as transferred and without TLS's own bytes: images may be
     /// compressed. All connections of all clients that are built from this builder and its clones share it. At least
-    /// 16 KiB per second, since a server or client could take less for a failure (T4, T6). Default: no limit.
+    /// [`MIN_RATE`](super::MIN_RATE), since a server or client could take less for a failure (T4, T6). Default: no limit.
     ///
     /// Below 512 KiB per second, the receive buffer of each connection is limited to 256 KiB. At first the system receives as
     /// much as its buffer holds.

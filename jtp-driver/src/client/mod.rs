@@ -27,6 +27,7 @@ use entries::Next;
 pub use error::{Error, ImageError};
 pub use images::{Images, Incoming, Undecoded};
 use rate::Limited;
+pub use rate::MIN_RATE;
 pub use replicas::ReplicaError;
 use replicas::Replicas;
 pub use watch::Watch;

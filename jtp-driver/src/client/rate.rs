@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::connection::MAX_READ;
 use crate::runtime::{BoxTransport, Runtime, Sleep, SockRef, Transport};
 
-/// Every connection has to receive its minimum of bytes in time. // T6
-const MIN_RATE: u64 = 16 * 1024;
+/// The least rate of [`ClientBuilder::max_rate`](super::ClientBuilder::max_rate), in bytes per second: every connection has
+/// to receive its minimum of bytes in time. // T6
+pub const MIN_RATE: u64 = 16 * 1024;
 
 /// The system's receive buffer can grow to some megabytes. Once full, it accepts nothing until much of it was read; a server
 /// takes that for a client that has gone, after 30 s. Below this rate it is kept small. // T4
