@@ -8,7 +8,8 @@
 //! Tags such as S11 name rules of the protocol's specification,
 //! [RFC.md](https://github.com/jtp-protocol/jtp/blob/main/RFC.md).
 //!
-//! The names at the root are for async-std, those in the module `smol` (feature `smol`) for smol. Both can be used in one program.
+//! The names at the root are for async-std, those in the module `smol` (feature `smol`) for smol. Both can be used in one
+//! program.
 //!
 #![cfg_attr(
     all(feature = "async-std", feature = "client", feature = "server"),

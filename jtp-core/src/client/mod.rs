@@ -216,8 +216,8 @@ impl ClientConnection {
         }
     }
 
-    /// When to call [`handle_timeout`](ClientConnection::handle_timeout). It moves later with the bytes
-    /// sent and received, see [`ClientConfig::with_response_timeout`]. `None` while nothing is due, during WATCH, or without a timeout. // T6
+    /// When to call [`handle_timeout`](ClientConnection::handle_timeout). It moves later with the bytes sent and received,
+    /// see [`ClientConfig::with_response_timeout`]. `None` while nothing is due, during WATCH, or without a timeout. // T6
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         if self.is_over() || !self.is_due() {

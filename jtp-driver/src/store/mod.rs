@@ -129,8 +129,8 @@ pub trait ImageStore: Send + Sync + 'static {
     }
 
     /// The bytes that this store gave for an image were not that image's: their hash or their number is another one. The
-    /// server has not sent them as a whole. The store is expected to look at the image's source and to correct its catalog. Must not
-    /// block. The default does nothing. // S13
+    /// server has not sent them as a whole. The store is expected to look at the image's source and to correct its
+    /// catalog. Must not block. The default does nothing. // S13
     fn report_mismatch(&self, image: &Image) {
         let _ = image;
     }

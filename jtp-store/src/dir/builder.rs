@@ -66,8 +66,8 @@ impl DirStoreBuilder {
         }
     }
 
-    /// Lists only the files whose name, or path below the folder, contains this substring, in any case. Default: all files. An empty
-    /// substring selects all.
+    /// Lists only the files whose name, or path below the folder, contains this substring, in any case. Default: all
+    /// files. An empty substring selects all.
     pub fn only(mut self, substring: &str) -> Self {
         self.settings.selection.set_only(substring);
         self

@@ -8,9 +8,9 @@ const LONG: u8 = u8::MAX;
 
 /// Stores names, each with a tag of one byte, in a few large allocations.
 ///
-/// A name takes its length and 2 bytes, from 255 bytes on 4; a `String` takes its length, 24 bytes, and an allocation. A name is read
-/// by the address that [`NameArena::push`] returned. Removing a name ([`NameArena::forget`]) only counts its bytes:
-/// the owner of the addresses copies the other names to a new arena when [`NameArena::is_wasteful`].
+/// A name takes its length and 2 bytes, from 255 bytes on 4; a `String` takes its length, 24 bytes, and an allocation. A
+/// name is read by the address that [`NameArena::push`] returned. Removing a name ([`NameArena::forget`]) only counts its
+/// bytes: the owner of the addresses copies the other names to a new arena when [`NameArena::is_wasteful`].
 #[derive(Debug, Clone, Default)]
 pub struct NameArena {
     chunks: Vec<Vec<u8>>,

@@ -27,7 +27,8 @@ const PLAIN: u8 = 0x40;
 /// Assigns each image of a catalog a unique file name that does not depend on the order of the images. // R5
 ///
 /// Names are made safe ([`FileName::new`]). Names that are equal then, or that a file system may treat as equal
-/// ([`fold_case`](super::fold_case)), all get their image's ID as a suffix. An image that is not in the plan is named `<id>.<ext>`.
+/// ([`fold_case`](super::fold_case)), all get their image's ID as a suffix. An image that is not in the plan is named
+/// `<id>.<ext>`.
 ///
 /// Add the whole catalog with [`NamePlan::add`] before the first call of [`NamePlan::name`], since one more image
 /// can change the names of others. Add later images of WATCH with [`NamePlan::announce`], which knows that a new image

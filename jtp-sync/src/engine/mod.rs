@@ -80,8 +80,8 @@ impl<R: Runtime> FolderSync<R> {
     ///
     /// With [`ClientBuilder::replica`] there are several servers of one catalog, of which one is used at a time. When it
     /// fails, the next one goes on where it ended: what has arrived is not requested again, and the image that was arriving
-    /// is. An image that arrives broken is requested from the others (R2). What is to be fetched is then decided by the catalog of the new server: images that it lacks count as no longer
-    /// listed, and those that have arrived stay. // R6 R8
+    /// is. An image that arrives broken is requested from the others (R2). What is to be fetched is then decided by the
+    /// catalog of the new server: images that it lacks count as no longer listed, and those that have arrived stay. // R6 R8
     pub fn builder<B>(
         server: ClientBuilder<R, B>,
         folder: impl Into<PathBuf>,
