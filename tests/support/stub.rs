@@ -285,9 +285,18 @@ pub(crate) fn images(count: usize) -> Vec<TestImage> {
 /// Images with these numbers.
 pub(crate) fn images_from(first: usize, count: usize) -> Vec<TestImage> {
     (first..first + count)
-        .map(|n| {
-            let bytes = noise(200 + n % 50, u64::try_from(n).unwrap());
-            TestImage::new(&format!("{n:05}.png"), bytes)
-        })
+        .map(|n| image_of(n, 200 + n % 50))
         .collect()
+}
+
+/// 250 different images, together large enough for this number of connections.
+pub(crate) fn images_for(connections: usize) -> Vec<TestImage> {
+    (0..250)
+        .map(|n| image_of(n, (connections << 20) / 250 + 1))
+        .collect()
+}
+
+fn image_of(number: usize, length: usize) -> TestImage {
+    let bytes = noise(length, u64::try_from(number).unwrap());
+    TestImage::new(&format!("{number:05}.png"), bytes)
 }

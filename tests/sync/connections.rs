@@ -14,7 +14,7 @@ use super::world::World;
 use crate::support::bytes::*;
 use crate::support::process::wait_until;
 use crate::support::serve::TestServer;
-use crate::support::stub::{Request, Stub, images, images_from, insert};
+use crate::support::stub::{Request, Stub, images, images_for, images_from, insert};
 
 fn memory_server(images: &[TestImage], max_per_ip: usize) -> TestServer<MemoryStore> {
     let store = MemoryStore::new();
@@ -72,7 +72,7 @@ fn r6_s10_first_sync_requests_catalog_and_images_at_once() {
 }
 
 #[test]
-fn the_connections_of_a_first_sync_are_made_while_the_list_arrives() {
+fn connections_are_made_while_the_first_list_arrives_and_later_for_each_megabyte() {
     let images = images(40);
     for world in World::ALL {
         let (served, accepted) = (images.clone(), AtomicUsize::new(0));
@@ -89,17 +89,19 @@ fn the_connections_of_a_first_sync_are_made_while_the_list_arrives() {
         let mut job = Job::of(stub.address);
         job.connections = 4;
         job.fetch_all(world, &images);
-        let stub = Stub::of(images.clone());
+        let more = images_from(0, 50);
+        let stub = Stub::of(more.clone());
         let mut again = Job::new(stub.address, &job.folder);
         again.connections = 4;
-        again.run_ok(world);
-        assert_eq!(stub.accepted(), 1, "a LIST alone needs one connection");
+        again.fetch_all(world, &more);
+        let made = stub.accepted();
+        assert_eq!(made, 1, "a LIST and a few small images need one connection");
     }
 }
 
 #[test]
 fn r6_each_refused_connection_is_reported_once_and_in_order() {
-    let images = images(120);
+    let images = images_for(4);
     for world in World::ALL {
         let served = images.clone();
         let refused = AtomicUsize::new(0);
@@ -271,7 +273,7 @@ fn admits_three(images: &[TestImage], refusal: Refusal) -> (Stub, Arc<AtomicBool
 
 #[test]
 fn r6_images_of_refused_connections_come_over_the_admitted_ones() {
-    let images = images(300);
+    let images = images_for(8);
     for refusal in [Refusal::Close, Refusal::RateLimited] {
         for world in World::ALL {
             let (stub, refused) = admits_three(&images, refusal);

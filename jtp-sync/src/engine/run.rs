@@ -16,9 +16,14 @@ use super::event::SyncEvent;
 use super::session::Session;
 use crate::change::Comparison;
 use crate::options::Fetch;
+use crate::step::Count;
 
 /// The most LISTs in a row that images which were not sent, or which no LIST named, lead to.
 const MAX_LISTS: u32 = 5;
+
+/// What a connection that has to be made first brings at least, in bytes. Below that, one request on a connection that
+/// exists ends sooner: making one takes a round trip, over TLS two.
+const MIN_BYTES_OF_CONNECTION: u64 = 1024 * 1024;
 
 /// A run in progress. Async methods take `&mut self`: a connection is not `Sync`, so a future that holds `&self` could not
 /// move between threads.
@@ -139,15 +144,14 @@ impl<R: Runtime> Run<R> {
             let (wanted, wants_list, is_other, finished) = {
                 let state = self.session.state();
                 let planner = &state.planner;
-                let wanted = planner.wanted().images;
                 (
-                    wanted,
+                    planner.wanted(),
                     state.wants_list(),
                     state.is_other_server,
                     planner.is_finished(),
                 )
             };
-            if wanted > 0 {
+            if wanted.images > 0 {
                 self.session.emit_planned();
                 Box::pin(self.fetch(wanted)).await?;
             } else if is_other {
@@ -178,9 +182,8 @@ impl<R: Runtime> Run<R> {
     }
 
     /// Fetches what is wanted, over as many connections as are permitted and useful.
-    async fn fetch(&mut self, wanted: u64) -> Result<(), Error> {
-        let useful = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let connections = self.connections.min(useful).max(1);
+    async fn fetch(&mut self, wanted: Count) -> Result<(), Error> {
+        let connections = self.useful_connections(wanted);
         {
             let mut state = self.session.state();
             state.connections = connections;
@@ -207,6 +210,15 @@ impl<R: Runtime> Run<R> {
             }
             fetched => fetched,
         }
+    }
+
+    /// How many connections end sooner than one alone.
+    fn useful_connections(&self, wanted: Count) -> usize {
+        let at_most = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let existing = 1 + self.spares.len();
+        let worthwhile = at_most(wanted.bytes / MIN_BYTES_OF_CONNECTION);
+        let useful = existing.max(worthwhile).min(at_most(wanted.images));
+        self.connections.min(useful).max(1)
     }
 
     async fn close_spares(&mut self) {
