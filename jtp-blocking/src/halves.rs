@@ -80,10 +80,11 @@ impl Halves {
         mut writer: impl Write + Send + 'static,
         closer: impl Close + 'static,
     ) -> io::Result<Halves> {
+        let mut chunk = vec![0; CHUNK];
         let read = move |buffer: &mut Vec<u8>| {
-            buffer.resize(CHUNK, 0);
-            let count = reader.read(buffer)?;
-            buffer.truncate(count);
+            let count = reader.read(&mut chunk)?.min(CHUNK);
+            buffer.clear();
+            buffer.extend_from_slice(&chunk[..count]);
             Ok(count)
         };
         let write = move |buffer: &mut Vec<u8>| match writer.write(buffer)? {
