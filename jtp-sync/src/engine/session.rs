@@ -78,8 +78,9 @@ pub(super) struct Session {
     failure: Mutex<Option<Error>>,
     /// The state has changed in a way that another task may be waiting for.
     pub(super) changed: Event,
-    /// The encoded bytes of planned images that have arrived.
-    arrived: AtomicU64,
+    /// The encoded bytes of planned images that have arrived. Locked until they are reported: connections report them
+    /// in the order in which they count them, so the last report is right.
+    arrived: Mutex<u64>,
     pub(super) decoded: AtomicU64,
 }
 
@@ -245,7 +246,7 @@ impl Session {
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             changed: Event::new(),
-            arrived: AtomicU64::new(0),
+            arrived: Mutex::new(0),
             decoded: AtomicU64::new(0),
         }
     }
@@ -440,17 +441,17 @@ impl Session {
     /// arriving.
     pub(super) fn emit_arrived(&self) {
         let bytes = self.state().planner.totals().fetched.bytes;
-        if self.arrived.swap(bytes, Ordering::Relaxed) != bytes {
+        let arrived = &mut *lock(&self.arrived);
+        if *arrived != bytes {
+            *arrived = bytes;
             self.emit(&SyncEvent::Progress { bytes });
         }
     }
 
     pub(super) fn progress(&self, add: u64, subtract: u64) {
-        let bytes = match subtract {
-            0 => self.arrived.fetch_add(add, Ordering::Relaxed) + add,
-            _ => self.arrived.fetch_sub(subtract, Ordering::Relaxed) - subtract,
-        };
-        self.emit(&SyncEvent::Progress { bytes });
+        let arrived = &mut *lock(&self.arrived);
+        *arrived = *arrived + add - subtract;
+        self.emit(&SyncEvent::Progress { bytes: *arrived });
     }
 }
 
@@ -465,4 +466,30 @@ impl Drop for EndGuard {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::Options;
+
+    #[test]
+    fn connections_report_their_progress_in_the_order_in_which_it_is_counted() {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&reported);
+        let observer = move |event: &SyncEvent<'_>| {
+            if let SyncEvent::Progress { bytes } = event {
+                lock(&seen).push(*bytes);
+            }
+        };
+        let session = Session::of_test(Planner::new(Options::new()), observer);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10_000).for_each(|_| session.progress(1, 0)));
+            }
+        });
+        assert!(lock(&reported).iter().copied().eq(1..=40_000));
+    }
 }
