@@ -181,7 +181,7 @@ pub struct ClientArgs {
     #[arg(long, short, help_heading = "Network")]
     pub keep_alive: bool,
 
-    /// Number of parallel connections, 1 to 32
+    /// Number of parallel connections, 1 to 32. A repeated sync makes one for each MiB to be fetched
     #[arg(
         long,
         short,
