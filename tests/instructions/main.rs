@@ -1,6 +1,7 @@
 //! Instruction counts. `.ci/instructions` runs this program under callgrind and counts the instructions inside
 //! [`measured`]. Without callgrind the program measures nothing.
 
+#[path = "../../jtp-core/benches/work/mod.rs"]
 mod work;
 
 /// Large enough to show growth with the catalog, small enough for an emulated CPU.
