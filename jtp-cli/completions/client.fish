@@ -19,7 +19,7 @@ complete -c client -l get -d 'Only the image with this ID, 16 hexadecimal digits
 complete -c client -l max-delete -d 'With --mirror: delete nothing if more than this number or percentage of the folder\'s images would be deleted. An empty catalog requires 100%' -r
 complete -c client -l backup-dir -d 'Move replaced and deleted files to this folder; inside --out it must be hidden' -r -F
 complete -c client -l repeat -d 'Number of times to run the whole job' -r
-complete -c client -s p -l parallel -d 'Number of parallel connections, 1 to 32. A repeated sync makes one for each MiB to be fetched' -r
+complete -c client -s p -l parallel -d 'Parallel connections, 1 to 32; for what an existing folder lacks, at most one for each MiB' -r
 complete -c client -l connect-timeout -d 'Timeout for connecting to one address' -r
 complete -c client -l timeout -d 'Longest wait for the next byte of a response' -r
 complete -c client -l retries -d 'Retries in a row without progress. The pauses before them double up to 30 s: 3 wait 2 s in all, 8 a minute, 20 seven minutes' -r

@@ -30,8 +30,8 @@ _client() {
 '--max-delete=[With --mirror\: delete nothing if more than this number or percentage of the folder'\''s images would be deleted. An empty catalog requires 100%]:N|P%:_default' \
 '(--list --check)--backup-dir=[Move replaced and deleted files to this folder; inside --out it must be hidden]:DIR:_files' \
 '--repeat=[Number of times to run the whole job]:N:_default' \
-'-p+[Number of parallel connections, 1 to 32. A repeated sync makes one for each MiB to be fetched]:N:_default' \
-'--parallel=[Number of parallel connections, 1 to 32. A repeated sync makes one for each MiB to be fetched]:N:_default' \
+'-p+[Parallel connections, 1 to 32; for what an existing folder lacks, at most one for each MiB]:N:_default' \
+'--parallel=[Parallel connections, 1 to 32; for what an existing folder lacks, at most one for each MiB]:N:_default' \
 '--connect-timeout=[Timeout for connecting to one address]:SEC:_default' \
 '--timeout=[Longest wait for the next byte of a response]:SEC:_default' \
 '--retries=[Retries in a row without progress. The pauses before them double up to 30 s\: 3 wait 2 s in all, 8 a minute, 20 seven minutes]:N:_default' \

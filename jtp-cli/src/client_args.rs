@@ -181,7 +181,7 @@ pub struct ClientArgs {
     #[arg(long, short, help_heading = "Network")]
     pub keep_alive: bool,
 
-    /// Number of parallel connections, 1 to 32. A repeated sync makes one for each MiB to be fetched
+    /// Parallel connections, 1 to 32; for what an existing folder lacks, at most one for each MiB
     #[arg(
         long,
         short,

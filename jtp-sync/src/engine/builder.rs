@@ -110,7 +110,8 @@ impl<R: Runtime> FolderSyncBuilder<R> {
     }
 
     /// The number of connections that fetch images, 1 to 32. Fewer are used if the server refuses some, and if less than
-    /// 1 MiB would be fetched over each, unless the folder is new: then they are made while the LIST arrives. Default: 1.
+    /// 1 MiB would be fetched over each. With a new folder, or with [`Fetch::All`](crate::Fetch::All), all are made while
+    /// the LIST arrives. Default: 1.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.clamp(1, 32);
         self
