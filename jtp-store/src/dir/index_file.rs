@@ -328,4 +328,49 @@ mod tests {
         assert!(one.find(31..32).save().rewrote);
         assert_eq!(known(&path), 22, "what this run knows");
     }
+
+    #[test]
+    fn while_another_server_rewrites_the_file_it_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("index");
+        let part = File::create(place.path().join("index.part")).unwrap();
+        lock(&part).unwrap();
+        let mut run = Run::new(&path);
+        run.find(0..10).save();
+        assert!(!path.exists());
+        drop(part);
+        assert!(run.save().rewrote);
+        assert_eq!(known(&path), 10);
+    }
+
+    #[test]
+    fn a_folder_without_images_has_no_file_and_a_full_block_is_written_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("index");
+        let mut run = Run::new(&path);
+        assert!(!run.save().rewrote);
+        let added = (0..known::BLOCK as u64).map(|n| run.file.add(record(n)));
+        assert_eq!(added.filter(|full| *full).count(), 1, "the last");
+        // A file has the place of the folder: an error is reported, and the records are kept.
+        std::fs::write(&path, "file").unwrap();
+        run.file.path.push("index");
+        let result = run
+            .file
+            .save(1, |write| write(&mut [record(0)].iter().copied()));
+        assert_ne!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(run.file.pending.len(), known::BLOCK);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_place_of_the_file_is_replaced_and_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, target) = (place.path().join("index"), place.path().join("target"));
+        let mut run = Run::new(&path);
+        run.find(0..10).save();
+        std::fs::rename(&path, &target).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert!(run.find(10..20).save().rewrote);
+        assert_eq!((known(&path), known(&target)), (20, 10));
+    }
 }

@@ -7,7 +7,7 @@ mod unreadable;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::*;
 use jtp_core::ImageId;
@@ -90,6 +90,26 @@ fn w9_hidden_folders_links_to_folders_and_too_deep_folders_are_left_out_and_coun
     assert_eq!(left_out.total(), 6);
     let too_deep: Vec<_> = left_out.examples(LeftOutReason::TooDeep).collect();
     assert_eq!(too_deep, [Path::new(&format!("{deepest}/d"))]);
+}
+
+#[test]
+fn w9_a_folder_in_place_of_an_image_is_scanned_with_sub_folders_and_only_counted_without() {
+    let folder = temp();
+    let root = &*folder;
+    put(root, "a.png", "1");
+    let (tree, flat) = (build(builder(root)), open_store(root));
+    root.remove("a.png");
+    put(root, "a.png/b.png", "2");
+    put(root, "notes", "text");
+    wait_for_paths(&tree, &["a.png/b.png"]);
+    wait_for_paths(&flat, &[]);
+    let count = |store: &DirStore, reason| store.left_out().count(reason);
+    let start = Instant::now();
+    wait_until("what is left out was counted", || {
+        count(&flat, LeftOutReason::Folder) == 1 && count(&tree, LeftOutReason::NotAnImage) == 1
+    });
+    assert!(start.elapsed() < 10 * SOON, "not only by the next scan");
+    assert_eq!(count(&tree, LeftOutReason::Folder), 0);
 }
 
 #[test]
