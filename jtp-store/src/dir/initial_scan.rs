@@ -224,3 +224,35 @@ fn shows_type(entry: Entry<'_>, contents: Contents) -> Option<bool> {
         Contents { sniffed: None, .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fingerprint::nanoseconds;
+    use jtp_core::ImageId;
+    use std::time::Duration;
+
+    #[test]
+    fn s14_contents_are_used_if_the_file_is_older_than_now_and_can_be_listed() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let print = |size, age: i64| Fingerprint {
+            size,
+            changed: nanoseconds(1000 - age, 1),
+            ..Fingerprint::sample(1)
+        };
+        let image = Contents {
+            id: ImageId(1),
+            ..Contents::NOT_AN_IMAGE
+        };
+        let (long, longest) = (1 << 32, (1 << 32) - 1);
+        for (print, contents, usable) in [
+            (print(longest, 60), image, true),
+            (print(longest, 0), image, false),
+            (print(long, 60), image, false),
+            (print(long, 60), Contents::NOT_AN_IMAGE, true),
+            (print(long, 0), Contents::NOT_AN_IMAGE, false),
+        ] {
+            assert_eq!(is_usable(&print, contents, now), usable, "{print:?}");
+        }
+    }
+}

@@ -151,8 +151,10 @@ mod tests {
         #[test]
         fn s4_files_are_sorted_by_listed_name_then_by_file_name(
             paths in prop_oneof![
-                prop::collection::hash_set("([ab!~]{1,2}/){0,3}[ab!~é]{1,3}", 0..40),
+                // In NFC an e with an accent sorts behind all ASCII.
+                prop::collection::hash_set("((a|e\u{301}|~){1,2}/){0,3}(e\u{301}|[af!~é]){1,3}", 0..40),
                 prop::collection::hash_set("([ab!~]{1,2}/){0,3}[ab!~0]{1,12}", 0..40),
+                prop::collection::hash_set("a{3}[ab]{0,9}", 0..20),
             ],
             is_tree: bool,
         ) {

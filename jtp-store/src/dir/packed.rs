@@ -392,6 +392,13 @@ mod tests {
                             (*known, *is_holder) = (record, true);
                         }
                     }
+                    #[cfg(feature = "zstd")]
+                    2 => {
+                        files.set_incompressible(slot, record.incompressible_at);
+                        if let Some((_, known, _)) = model.get_mut(&slot) {
+                            known.incompressible_at = record.incompressible_at;
+                        }
+                    }
                     _ => {
                         let slot = files.add(folder, name.as_bytes(), &record).unwrap();
                         let before = model.insert(slot, ((folder, name), record, false));
@@ -400,6 +407,7 @@ mod tests {
                 }
             }
             prop_assert!(files.slots().eq(model.keys().copied()));
+            prop_assert!((1000..1100).all(|slot| files.record(slot).is_none()), "never added");
             for (slot, ((folder, name), record, is_holder)) in model {
                 prop_assert_eq!(files.record(slot), Some(record));
                 prop_assert_eq!(files.id(slot), Some(record.id));
