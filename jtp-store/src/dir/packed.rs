@@ -379,10 +379,12 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn packed_files_equal_a_map(
-            steps in prop::collection::vec((0..300u32, 0..8u8, 0..3u32, "[ab]{0,3}", record()), 0..400),
+            steps in prop::collection::vec((0..300u32, 0..8u8, 0..3u32, "[ab]{1,3}", record()), 0..400),
+            shared in ("[ab]{0,2}", "[ab]{0,2}"),
         ) {
             let (mut files, mut model) = (PackedFiles::default(), BTreeMap::new());
             for (slot, step, folder, name, record) in steps {
+                let name = format!("{}{name}{}", shared.0, shared.1);
                 match step {
                     0 if model.remove(&slot).is_some() => files.remove(slot),
                     1 => {
