@@ -275,6 +275,24 @@ fn comes_back(distrust: bool, in_its_place: bool) {
 }
 
 #[test]
+fn s13_a_file_that_has_the_id_of_another_in_the_index_is_read_again_and_both_are_listed() {
+    let place = temp();
+    let (folder, index) = (place.join("images"), place.join("index"));
+    fs::create_dir(&folder).unwrap();
+    let old = write(&folder, "a.png", b"a");
+    set_age(&folder.join("a.png"), AN_HOUR);
+    settle(&folder);
+    let open = || build(DirStore::builder(&folder).index_file(&index));
+    drop(open());
+    make_index_lie(&index, ImageId::of(b"b"));
+    let new = write(&folder, "b.png", b"b");
+    let store = open();
+    wait_for(&store, |catalog| {
+        catalog.contains(old) && catalog.contains(new) && catalog.len() == 2
+    });
+}
+
+#[test]
 fn a_store_without_an_index_file_does_not_read_the_files_of_a_folder_again_that_comes_back() {
     let place = temp();
     let folder = place.join("images");
