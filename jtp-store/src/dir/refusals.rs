@@ -75,3 +75,36 @@ impl Refusals {
         *self = Refusals::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s4_collisions_are_counted_and_the_same_reason_again_is_no_news() {
+        let refusal = |reason: &str, collides_with| Refusal {
+            fingerprint: None,
+            kind: LeftOutReason::Unreadable,
+            reason: reason.to_owned(),
+            collides_with,
+        };
+        let names = ["a.png", "b.png"].map(|name| Name::from(OsStr::new(name)));
+        let mut refusals = Refusals::default();
+        assert!(refusals.insert(&names[0], refusal("one", None)));
+        assert!(!refusals.insert(&names[0], refusal("one", None)));
+        assert!(refusals.insert(&names[0], refusal("other", None)));
+        assert!(!refusals.has_collisions());
+        for name in &names {
+            assert!(refusals.insert(name, refusal("collision", Some(ImageId(1)))));
+        }
+        assert_eq!(refusals.colliding_with(ImageId(1)).len(), 2);
+        for name in &names {
+            assert!(refusals.has_collisions());
+            assert!(refusals.remove(name).is_some());
+        }
+        assert!(!refusals.has_collisions());
+        refusals.insert(&names[0], refusal("collision", Some(ImageId(1))));
+        refusals.clear();
+        assert!(!refusals.has_collisions() && refusals.get(&names[0]).is_none());
+    }
+}
