@@ -364,4 +364,56 @@ mod tests {
         assert!(Check::new(FileEvent::Suspected, now).force);
         assert!(!Check::new(FileEvent::Touched, now).force);
     }
+
+    #[test]
+    fn a_name_has_one_check_with_what_the_earlier_ones_said() {
+        let name = Name::from(std::ffi::OsStr::new("a.png"));
+        let earlier = Instant::now();
+        let later = earlier + COLLECT;
+        let merged = |first: Check, second: Check, is_later: bool| {
+            let mut schedule = Schedule::default();
+            schedule.put(&name, first);
+            match is_later {
+                true => schedule.insert_later(&name, second),
+                false => schedule.insert(&name, second),
+            }
+            assert!(schedule.contains(&name) && schedule.len() == 1);
+            schedule.pop(earlier + RECHECK).unwrap().1
+        };
+        let (moved, touched) = (FileEvent::Moved, FileEvent::Touched);
+        let written = Check::new(FileEvent::Created, earlier);
+        let check = merged(Check::new(moved, later), written, false);
+        assert!(check.since == earlier && check.due == later && check.replaced);
+        let check = merged(written, Check::new(moved, later), true);
+        assert!(check.since == earlier && check.due == later && check.replaced);
+        // Another try is replaced, whichever was first.
+        let retry = Check::retry(earlier);
+        for is_later in [false, true] {
+            let check = merged(retry, Check::new(touched, later), is_later);
+            assert!(check.since == later && !check.retry);
+        }
+        let mut schedule = Schedule::default();
+        assert!(schedule.len() == 0 && !schedule.contains(&name));
+        schedule.put(&name, written);
+        schedule.clear();
+        assert!(schedule.len() == 0 && schedule.pop(later).is_none());
+    }
+
+    #[test]
+    fn a_file_with_writers_is_checked_again_and_logged_once_after_a_minute() {
+        let name = Name::from(std::ffi::OsStr::new("a.png"));
+        let log = FileLog::new(super::super::select::Naming::Flat);
+        let now = Instant::now();
+        let mut check = Check::new(FileEvent::Touched, now);
+        check.add_event(FileEvent::Created, now);
+        assert_eq!(check.quiet, Quiet::FOUND);
+        check.add_event(FileEvent::Written, now);
+        check.add_event(FileEvent::Created, now);
+        assert_eq!(check.quiet, Quiet::OPEN, "it is still open");
+        let minute = now + LOG_WRITERS;
+        let check = check.awaiting_close(&name, minute, &log);
+        assert!(!check.logged && check.due == minute + RECHECK);
+        let check = check.awaiting_close(&name, minute + RECHECK, &log);
+        assert!(check.logged);
+    }
 }

@@ -211,4 +211,25 @@ mod tests {
         // The length counts after normalisation.
         assert!(is_listed("e\u{301}".repeat(30_000)));
     }
+
+    #[test]
+    fn s14_w9_what_is_certain_to_be_listed_is_listed() {
+        let mut paths = ["a", "a/b", "a//b", "/a", "a/"].map(str::to_owned).to_vec();
+        paths.extend((30..35).map(|folders| "a/".repeat(folders) + "b"));
+        // The last two are longer in NFC.
+        for character in ["x", "/", "\u{fb2c}", "\u{1d160}"] {
+            let lengths = [MAX_NAME_LEN / 9, MAX_NAME_LEN / 3, MAX_NAME_LEN];
+            let counts = lengths.map(|length| length / character.len());
+            paths.extend(counts.map(|count| character.repeat(count)));
+            paths.extend(counts.map(|count| character.repeat(count + 1)));
+        }
+        for naming in [Naming::Flat, Naming::Tree] {
+            for path in &paths {
+                let is_listed = naming.listed(OsStr::new(path)).is_some();
+                let start: String = path.chars().take(9).collect();
+                assert_eq!(naming.lists(OsStr::new(path)), is_listed, "{start}…");
+            }
+        }
+        assert_eq!(extension(OsStr::new("a.b/.png")), None);
+    }
 }
