@@ -154,8 +154,34 @@ mod tests {
         }
         // There is room for 147 of 1000 images; the first round finds none.
         assert!(found > 1500, "{found}");
+        assert_consistent(&small);
+    }
+
+    fn assert_consistent(small: &SmallImages) {
         let kept = small.kept.lock().unwrap();
         assert_eq!(kept.order.len(), kept.images.len());
+        let bytes = kept.images.values().map(|s| s.bytes.len() + OVERHEAD);
+        assert_eq!(kept.bytes, bytes.sum());
+    }
+
+    #[test]
+    fn one_of_sixteen_new_images_replaces_the_oldest_that_was_not_used() {
+        let source = Fingerprint::sample(2);
+        let small = SmallImages::new(2 * (100 + OVERHEAD as u64));
+        let put = |n, length| small.put(ImageId(n), false, &source, &vec![1; length].into());
+        let found = |n| small.get(&image(n, 100), &source).is_some();
+        put(1, 50);
+        // Another file of this ID.
+        put(1, 100);
+        put(2, 100);
+        assert_consistent(&small);
+        assert!(found(1), "both fit exactly");
+        (3..18).for_each(|n| put(n, 100));
+        assert_eq!(small.kept.lock().unwrap().images.len(), 2);
+        assert!(!(3..18).any(found));
+        put(18, 100);
+        assert_consistent(&small);
+        assert_eq!([1, 2, 18].map(found), [true, false, true]);
     }
 
     #[test]

@@ -251,8 +251,15 @@ mod tests {
                 if add {
                     // The ID of a holder stays.
                     let id = model.get(&name).copied().unwrap_or(id * 64 + n);
-                    let slot = table.put(OsStr::new(&name), &record(id)).unwrap();
+                    let compressible = cfg!(feature = "zstd").then_some(0);
+                    let file = FileRecord {
+                        incompressible_at: compressible.unwrap_or(7),
+                        ..record(id)
+                    };
+                    let slot = table.put(OsStr::new(&name), &file).unwrap();
                     table.hold(slot, true);
+                    #[cfg(feature = "zstd")]
+                    table.set_incompressible(slot, 7);
                     model.insert(name, id);
                 } else if let Some(id) = model.remove(&name) {
                     let slot = table.slot(OsStr::new(&name)).unwrap();
