@@ -254,7 +254,7 @@ impl Tracker {
             let known = known.or_else(|| self.left_out.non_images().fingerprint(&name));
             let task = Task::Examine {
                 quiet: check.quiet,
-                known: known.filter(|_| !check.force),
+                known,
                 seen: check.seen,
                 rehash: check.force,
                 replaced: check.replaced,
