@@ -53,3 +53,23 @@ impl Visit {
         age.is_ok_and(|age| age >= RECENT)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_settled_two_seconds_after_the_later_of_its_times() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (modified, changed) in [(10, 100), (100, 10)] {
+            let visit = Visit {
+                device: 1,
+                inode: 2,
+                modified: modified * 1_000_000_000,
+                changed: changed * 1_000_000_000,
+            };
+            let settled = [50, 99, 101, 102, 1000].map(|now| visit.is_settled(at(now)));
+            assert_eq!(settled, [false, false, false, true, true]);
+        }
+    }
+}

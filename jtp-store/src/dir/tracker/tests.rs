@@ -311,6 +311,25 @@ fn a_postponed_check_keeps_the_file_listed_and_is_repeated() {
 }
 
 #[test]
+fn r8_an_unreadable_image_stays_listed_and_is_tried_again_after_a_minute() {
+    let mut harness = Harness::new();
+    let file = name("a.png");
+    harness.list(&file, 7);
+    harness.task_after(&file, FileEvent::Touched);
+    let unreadable = Outcome::Unreadable {
+        fingerprint: Some(Fingerprint::sample(7)),
+        reason: String::new(),
+        with_folder: false,
+    };
+    harness.examined(&file, unreadable);
+    assert_eq!(harness.listed(), [Arc::clone(&file)]);
+    let minute = Duration::from_secs(60);
+    assert_eq!(harness.tracker.next_due(None), Some(harness.now + minute));
+    harness.now += minute;
+    harness.task(&file);
+}
+
+#[test]
 fn a_file_written_while_it_was_read_is_read_again() {
     let mut harness = Harness::new();
     let file = name("a.png");
