@@ -38,7 +38,7 @@ pub(super) enum Task {
         /// What an earlier check found, and when. It shows that a file is quiet where the clock of the file
         /// system differs from ours.
         seen: Option<(Fingerprint, Instant)>,
-        /// Read the file even if the index file has its contents.
+        /// Read the file even if its fingerprint is `known`, or the index file has its contents.
         rehash: bool,
         /// The same for a file that is identified by its name.
         replaced: bool,

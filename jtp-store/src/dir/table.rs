@@ -251,9 +251,8 @@ mod tests {
                 if add {
                     // The ID of a holder stays.
                     let id = model.get(&name).copied().unwrap_or(id * 64 + n);
-                    let compressible = cfg!(feature = "zstd").then_some(0);
                     let file = FileRecord {
-                        incompressible_at: compressible.unwrap_or(7),
+                        incompressible_at: if cfg!(feature = "zstd") { 0 } else { 7 },
                         ..record(id)
                     };
                     let slot = table.put(OsStr::new(&name), &file).unwrap();
