@@ -82,8 +82,6 @@ mod patterns;
 mod private;
 mod ready;
 mod secret_hash;
-#[cfg(test)]
-mod test_log;
 #[cfg(feature = "zstd")]
 mod variants;
 #[cfg(unix)]

@@ -5,16 +5,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use jtp_async_std::smol::Smol;
 use jtp_driver::store::MemoryStore;
 use jtp_driver::{BoxFuture, Runtime, Server};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use jtp_kit::logged_by;
+use tracing::Level;
 
 thread_local! {
     static NOW: Cell<Instant> = Cell::new(Instant::now());
@@ -92,39 +90,12 @@ fn simulate<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Counts warnings.
-struct Warnings(Arc<AtomicUsize>);
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
 #[test]
 fn accepting_goes_on_after_errors_and_they_are_logged_once_in_ten_seconds() {
-    let warnings = Arc::new(AtomicUsize::new(0));
     let server = Server::<Simulated>::builder(MemoryStore::new()).build();
     let stop = Simulated.sleep_until(NOW.get() + Duration::from_millis(34_950));
-    tracing::subscriber::with_default(Warnings(Arc::clone(&warnings)), || {
-        simulate(server.serve((), stop)).unwrap();
-    });
+    let logged = logged_by(|| simulate(server.serve((), stop)).unwrap());
     assert_eq!(ACCEPTS.get(), 350, "one in 100 ms");
-    assert_eq!(warnings.load(Ordering::SeqCst), 4, "at 0, 10, 20 and 30 s");
+    let warnings = logged.iter().filter(|(level, _)| *level == Level::WARN);
+    assert_eq!(warnings.count(), 4, "at 0, 10, 20 and 30 s");
 }

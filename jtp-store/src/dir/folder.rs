@@ -261,7 +261,7 @@ impl Folder {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::test_log::logged_by;
+    use jtp_kit::logged_by;
 
     fn open(path: &Path, follow: Follow) -> Folder {
         let (shared, events): (_, EventSink) = (Arc::default(), Arc::new(|_| true));
@@ -322,7 +322,7 @@ mod tests {
         });
         let warnings = logged
             .iter()
-            .filter(|text| text.contains("no lasting inodes"));
+            .filter(|(_, text)| text.contains("no lasting inodes"));
         assert_eq!(warnings.count(), 1);
     }
 }

@@ -5,6 +5,7 @@ mod allocations;
 mod collision;
 mod folder;
 mod images;
+mod log;
 pub mod model;
 mod output;
 mod process;
@@ -19,6 +20,7 @@ pub use folder::Folder;
 #[cfg(unix)]
 pub use folder::stamps;
 pub use images::{bmp, noise};
+pub use log::logged_by;
 pub use output::{Args, Output};
 pub use process::{Lines, Process, has_strace};
 pub use rng::Rng;

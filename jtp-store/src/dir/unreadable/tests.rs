@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dir::select::Naming;
-use crate::test_log::logged_by;
+use jtp_kit::logged_by;
 
 #[test]
 fn w9_the_log_says_when_a_folder_cannot_be_read_and_when_it_can_again() {
@@ -29,7 +29,7 @@ fn w9_the_log_says_when_a_folder_cannot_be_read_and_when_it_can_again() {
         "all images of a folder can be read again",
     ];
     assert_eq!(messages.len(), expected.len(), "{messages:?}");
-    for (message, expected) in messages.iter().zip(expected) {
+    for ((_, message), expected) in messages.iter().zip(expected) {
         assert!(message.starts_with(expected), "{messages:?}");
     }
 }
