@@ -67,7 +67,7 @@ impl PieceSizes {
     /// The capacity of one direction in bytes.
     pub(crate) fn capacity(&self) -> usize {
         match self.shape {
-            Shape::Stalls(_) => 900,
+            Shape::Stalls(_) => 5_000,
             _ => 16 * 1024,
         }
     }
