@@ -206,8 +206,8 @@ fn r2_disk_becomes_read_only() {
     let text = r#"
         mkdir -p output; mount -t tmpfs none output
         (run first --repeat 1000) & 
-        while [ "$(ls output | wc -l)" -lt 40 ]; do :; done
-        until mount -o remount,ro output 2>/dev/null; do :; done
+        while [ "$(ls output | wc -l)" -lt 40 ]; do sleep 0.002; done
+        until mount -o remount,ro output 2>/dev/null; do sleep 0.002; done
         wait
         keep a
         mount -o remount,rw output

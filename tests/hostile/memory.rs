@@ -15,7 +15,7 @@ fn entries(first: usize, count: usize, name_len: usize) -> Vec<u8> {
         let id = (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         entry(0, id, &name, 5)
     };
-    (first..first + count).flat_map(entry).collect()
+    joined((first..first + count).map(entry))
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::hash::Hasher;
 
+pub(crate) use jtp_kit::joined;
 use twox_hash::XxHash64;
 
 pub(crate) const GET: u8 = 0;
@@ -44,14 +45,14 @@ fn len(bytes: &[u8]) -> u32 {
 
 pub(crate) fn get(flags: u8, ids: &[u64]) -> Vec<u8> {
     let mut bytes = vec![GET, flags, u8::try_from(ids.len()).unwrap()];
-    bytes.extend(ids.iter().flat_map(|id| id.to_be_bytes()));
+    bytes.extend(joined(ids.iter().map(|id| id.to_be_bytes())));
     bytes
 }
 
 pub(crate) fn batch(flags: u8, have: &[u64]) -> Vec<u8> {
     let mut bytes = vec![BATCH, flags];
     bytes.extend(varint(u32::try_from(have.len()).unwrap()));
-    bytes.extend(have.iter().flat_map(|id| id.to_be_bytes()));
+    bytes.extend(joined(have.iter().map(|id| id.to_be_bytes())));
     bytes
 }
 
@@ -135,18 +136,18 @@ impl TestImage {
 
 /// The response to LIST if everything is sent uncompressed.
 pub(crate) fn list_of(images: &[TestImage]) -> Vec<u8> {
-    let entries: Vec<u8> = images.iter().flat_map(TestImage::entry).collect();
+    let entries = joined(images.iter().map(TestImage::entry));
     [head(b"JTPL", images.len()), entries].concat()
 }
 
 /// The response to BATCH or LIST_AND_GET if everything is sent uncompressed.
 pub(crate) fn images_of(header: &[u8; 4], images: &[TestImage]) -> Vec<u8> {
-    let packets: Vec<u8> = images.iter().flat_map(TestImage::packet).collect();
+    let packets = joined(images.iter().map(TestImage::packet));
     [head(header, images.len()), packets].concat()
 }
 
 /// The response to GET_BY_ID if everything is sent uncompressed.
 pub(crate) fn data_of(images: &[&TestImage]) -> Vec<u8> {
-    let packets: Vec<u8> = images.iter().flat_map(|p| p.packet()).collect();
+    let packets = joined(images.iter().map(|image| image.packet()));
     [data_head(u8::try_from(images.len()).unwrap()), packets].concat()
 }

@@ -214,7 +214,7 @@ impl Connection {
             Request::Cancel => self.send(b"JTPC"),
             _ => {
                 let (head, selected) = response_of(images, request);
-                let packets: Vec<u8> = selected.iter().flat_map(|image| image.packet()).collect();
+                let packets = joined(selected.iter().map(|image| image.packet()));
                 self.send([head, packets].concat())
             }
         }

@@ -46,13 +46,13 @@ fn silent_server(images: &[TestImage], point: Point) -> (Stub, ShutdownSignal) {
                 (Request::Watch, _) => {}
                 (_, Point::ImageBegun) => {
                     let (head, selected) = response_of(&images, &request);
-                    let packets: Vec<u8> = selected.iter().flat_map(|i| i.packet()).collect();
+                    let packets = joined(selected.iter().map(|image| image.packet()));
                     connection.send([&head, &packets[..packets.len() - 20]].concat());
                 }
                 (_, Point::ImagesComplete) => {
                     let (head, selected) = response_of(&images, &request);
                     let some = &selected[..selected.len() - 1];
-                    let packets: Vec<u8> = some.iter().flat_map(|i| i.packet()).collect();
+                    let packets = joined(some.iter().map(|image| image.packet()));
                     connection.send([head, packets].concat());
                 }
                 _ => {

@@ -261,7 +261,7 @@ fn endless_list(entry: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Stub 
         connection.request();
         connection.send(head(b"JTPL", usize::try_from(u32::MAX).unwrap()));
         let mut next = 0;
-        while connection.send((next..next + 500).flat_map(&entry).collect::<Vec<u8>>()) {
+        while connection.send(joined((next..next + 500).map(&entry))) {
             next += 500;
         }
     })
@@ -297,11 +297,11 @@ fn r3_folders_in_the_names_of_a_list_count_for_its_memory() {
     // 5,000 entries and their names take 1 MB, their 150,000 folders 6 MB.
     let stub = Stub::new(|connection| {
         while connection.request().is_some() {
-            let entries = (0..5_000u64).flat_map(|id| {
+            let entries = joined((0..5_000u64).map(|id| {
                 let name = format!("{id}⧸{}a.png", "f⧸".repeat(29));
                 entry(0, id, &name, 5)
-            });
-            connection.send([head(b"JTPL", 5_000), entries.collect()].concat());
+            }));
+            connection.send([head(b"JTPL", 5_000), entries].concat());
         }
     });
     let mut job = Job::of(stub.address);

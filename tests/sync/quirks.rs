@@ -24,7 +24,7 @@ fn short_list(images: &[TestImage], stays_open: bool) -> Stub {
                 connection.answer(&images, &request);
                 continue;
             }
-            let entries: Vec<u8> = images.iter().flat_map(TestImage::entry).collect();
+            let entries = joined(images.iter().map(TestImage::entry));
             connection.send([head(b"JTPL", images.len() + 1), entries].concat());
             if !stays_open {
                 return;

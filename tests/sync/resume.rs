@@ -41,7 +41,7 @@ fn run_after_a_run_that_failed_completes_the_folder() {
                 }
                 if let Request::All = request {
                     let (head, selected) = response_of(&served, &request);
-                    let packets: Vec<u8> = selected[..10].iter().flat_map(|i| i.packet()).collect();
+                    let packets = joined(selected[..10].iter().map(|image| image.packet()));
                     connection.send([head, packets].concat());
                 }
                 connection.send(error(2, "no more"));

@@ -30,6 +30,15 @@ pub use stopwatch::Stopwatch;
 
 use std::time::{Duration, Instant};
 
+/// Several pieces of bytes in one. (`flat_map` moves each byte by itself, which takes long without optimisation.)
+pub fn joined(pieces: impl IntoIterator<Item: AsRef<[u8]>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for piece in pieces {
+        bytes.extend_from_slice(piece.as_ref());
+    }
+    bytes
+}
+
 /// Polls until a condition that no notification announces is true. Only a failing test waits for a minute.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -269,7 +269,7 @@ impl Server {
         self.is_inside = head.code == LIST;
         if self.is_inside {
             self.due
-                .extend(snapshot.entries.iter().flat_map(Entry::bytes));
+                .extend(crate::joined(snapshot.entries.iter().map(Entry::bytes)));
             packets.clear();
         }
         packets.reverse();

@@ -166,7 +166,7 @@ pub(super) fn request(code: u8, keep_alive: bool, ids: &[u64]) -> Vec<u8> {
     if let GET_BY_ID | BATCH = code {
         out.extend(count(code, ids.len()));
     }
-    out.extend(ids.iter().flat_map(|id| id.to_be_bytes()));
+    out.extend(crate::joined(ids.iter().map(|id| id.to_be_bytes())));
     out
 }
 
