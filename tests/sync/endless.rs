@@ -293,6 +293,20 @@ fn r3_endless_list_ends_the_run() {
 }
 
 #[test]
+fn r3_catalog_of_exactly_the_limit_is_fetched() {
+    let images = images(20);
+    let stub = Stub::of(images.clone());
+    let mut job = Job::of(stub.address);
+    job.catalog_limits = Some((20, 4 << 20));
+    job.run_ok(World::Tokio);
+    job.assert_files(&images);
+    let mut job = job.again();
+    job.catalog_limits = Some((19, 4 << 20));
+    let error = job.run(World::Tokio).unwrap_err();
+    assert!(matches!(error, Error::CatalogTooLarge { .. }), "{error:?}");
+}
+
+#[test]
 fn r3_folders_in_the_names_of_a_list_count_for_its_memory() {
     // 5,000 entries and their names take 1 MB, their 150,000 folders 6 MB.
     let stub = Stub::new(|connection| {

@@ -205,6 +205,25 @@ fn r8_images_added_renamed_replaced_and_removed_after_the_list_keep_no_other_fro
 }
 
 #[test]
+fn r8_with_fetch_all_the_only_copy_of_an_image_is_not_overwritten_by_another_one() {
+    // The server cannot send b.png, whose only copy has the name of a.png.
+    let images = images(2);
+    let (a, b) = (images[0].clone(), images[1].clone());
+    let (served, listed) = (vec![a.clone()], images.clone());
+    let stub = Stub::answering(move |connection, request| {
+        match request {
+            Request::List => connection.answer(&listed, &request),
+            _ => connection.answer(&served, &request),
+        };
+    });
+    let copy = TestImage::new(&a.name, b.bytes.clone());
+    let mut job = Job::of(stub.address).accelerated(20).holding([&copy]);
+    job.options = Options::new().with_fetch(Fetch::All);
+    job.run_ok(World::Tokio);
+    job.assert_files(&images);
+}
+
+#[test]
 fn r8_large_images_that_no_list_names_are_not_stored() {
     // 6 × 64 MiB decoded, some kilobytes on the wire.
     let listed = images(20);

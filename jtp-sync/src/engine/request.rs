@@ -136,7 +136,69 @@ mod tests {
 
     use super::super::pace::Pace;
     use super::*;
-    use crate::{Inventory, Options, Planner};
+    use crate::{FileKind, Inventory, Options, Planner};
+
+    /// The state after a LIST of images with these lengths, of which the folder has the first ones.
+    fn listed(lengths: &[u32], present: usize) -> State {
+        let mut planner = Planner::new(Options::new());
+        let mut inventory = Inventory::new();
+        let ids = || (0..).map(ImageId);
+        for id in ids().take(present) {
+            inventory.add(&format!("{}.png", id.0), FileKind::Image(id));
+        }
+        planner.set_folder(inventory);
+        planner.begin_list();
+        for (id, length) in ids().zip(lengths) {
+            planner.entry(id, &format!("{}.png", id.0), FileType::Png, *length);
+        }
+        planner.end_list(true);
+        State::new(planner)
+    }
+
+    #[test]
+    fn s8_few_images_of_a_large_folder_are_requested_by_id_and_all_others_at_once() {
+        let lengths = [100; MAX_BATCH_FOR_FEW + 2];
+        for (present, is_batch) in [
+            (MAX_BATCH_FOR_FEW + 1, false),
+            (MAX_BATCH_FOR_FEW, true),
+            (MAX_BATCH_FOR_FEW - 300, true),
+        ] {
+            let mut state = listed(&lengths[..present + 1], present);
+            let request = state.next_bulk();
+            assert_eq!(request.is_some(), is_batch, "{present}");
+        }
+        // Most are missing.
+        let request = listed(&[100; 20_000], 10_001).next_bulk();
+        assert!(matches!(request, Some(Request::Batch(_))));
+        // Events name single images.
+        let mut state = listed(&[100; 3], 1);
+        state.follows = true;
+        assert!(state.next_bulk().is_none());
+    }
+
+    #[test]
+    fn an_image_in_whose_place_the_connection_ended_is_not_requested_with_all_others() {
+        let mut state = listed(&[100; 3], 0);
+        state.suspects.insert(ImageId(1), 1);
+        let Some(Request::Batch(have)) = state.next_bulk() else {
+            panic!("all but the suspect are requested at once");
+        };
+        assert_eq!(have.len(), 1, "the server is to leave out the suspect");
+        assert!(matches!(
+            listed(&[100; 3], 0).next_bulk(),
+            Some(Request::All)
+        ));
+    }
+
+    #[test]
+    fn small_images_are_shared_by_number() {
+        // Nearly all bytes are in the last one.
+        let mut lengths = [1; 1_000];
+        lengths[999] = 10_000_000;
+        let mut state = listed(&lengths, 0);
+        state.connections = 4;
+        assert_eq!(next(&mut state), 250);
+    }
 
     /// The images of the next request.
     fn next(state: &mut State) -> usize {

@@ -228,3 +228,109 @@ fn too_long() -> io::Error {
     let limit = "it is longer than 4,294,967,295 bytes, the limit of an image";
     io::Error::new(io::ErrorKind::FileTooLarge, limit)
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use jtp_core::ImageId;
+
+    use super::*;
+
+    fn scanned(files: impl FnOnce(&Path)) -> (Scanned, Vec<(u64, u64)>) {
+        let place = tempfile::tempdir().unwrap();
+        files(place.path());
+        let folder = OutputFolder::open(place.path()).unwrap();
+        let (shared, mut seen) = (Shared::default(), Vec::new());
+        let mut progress = |files, read| seen.push((files, read));
+        let scanned = scan(&folder, ScanMode::Ids, false, &shared, &mut progress).unwrap();
+        (scanned, seen)
+    }
+
+    #[test]
+    fn each_kind_of_file_is_known_as_what_it_is() {
+        let image = b"\x89PNG\r\n\x1a\n...";
+        let (scanned, seen) = scanned(|folder| {
+            fs::write(folder.join("a.png"), image).unwrap();
+            fs::write(folder.join("b.txt"), b"text").unwrap();
+            fs::create_dir(folder.join("c.png")).unwrap();
+            symlink("a.png", folder.join("d.png")).unwrap();
+            // S14: longer than an image can be.
+            File::create(folder.join("e.png"))
+                .and_then(|file| file.set_len(1 << 32))
+                .unwrap();
+        });
+        let mut kinds: Vec<_> = scanned.inventory.iter().collect();
+        kinds.sort_by_key(|(name, _)| *name);
+        let expected = [
+            ("a.png", FileKind::Image(ImageId::of(image))),
+            ("b.txt", FileKind::Other),
+            ("c.png", FileKind::Folder),
+            ("d.png", FileKind::Reserved),
+            ("e.png", FileKind::Unread),
+        ];
+        assert_eq!(kinds, expected);
+        assert_eq!(scanned.unreadable.len(), 1);
+        assert_eq!(scanned.unreadable_in(&Selection::all()), 1);
+        assert!(seen.is_sorted(), "{seen:?}");
+        assert_eq!(seen.last(), Some(&(3, scanned.summary.read)));
+        assert!(scanned.summary.read >= 1, "an image is read");
+    }
+
+    #[test]
+    fn r3_the_first_thousand_unreadable_files_are_named_and_all_are_counted() {
+        let (scanned, _) = scanned(|folder| {
+            for n in 0..=MAX_UNREADABLE {
+                let file = File::create(folder.join(format!("{n}.png"))).unwrap();
+                file.set_len(1 << 32).unwrap();
+            }
+        });
+        assert_eq!(scanned.unreadable.len(), 1_000);
+        assert_eq!(scanned.unreadable_in(&Selection::all()), 1_001);
+    }
+
+    /// The next part, once there is one.
+    fn next_part(scan: &mut FolderScan) -> Option<Inventory> {
+        let mut next = pin!(scan.next_part());
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(part) = next.as_mut().poll(&mut cx) {
+                return part;
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// A thread that passes on this many parts.
+    fn pushing(shared: &Arc<Shared>, parts: usize) -> thread::JoinHandle<()> {
+        let ours = AtEnd(Arc::clone(shared));
+        thread::spawn(move || (0..parts).for_each(|_| ours.0.push(Inventory::new())))
+    }
+
+    #[test]
+    fn r3_no_more_than_eight_parts_wait_for_their_reader() {
+        let shared = Arc::new(Shared::default());
+        let mut scan = FolderScan(Arc::clone(&shared));
+        let pushing = pushing(&shared, 100);
+        let mut parts = 0;
+        while next_part(&mut scan).is_some() {
+            parts += 1;
+            assert!(lock(&shared.queue).parts.len() <= MAX_PARTS);
+        }
+        assert_eq!(parts, 100);
+        pushing.join().unwrap();
+    }
+
+    #[test]
+    fn a_scan_that_nobody_waits_for_any_longer_ends() {
+        let shared = Arc::new(Shared::default());
+        let pushing = pushing(&shared, MAX_PARTS + 1);
+        drop(FolderScan(Arc::clone(&shared)));
+        pushing.join().unwrap();
+        assert!(shared.stop.load(Ordering::Relaxed));
+    }
+}

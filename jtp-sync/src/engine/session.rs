@@ -25,8 +25,8 @@ use crate::planner::Planner;
 use crate::selection::Selection;
 use crate::step::{FetchFailure, Received};
 
-/// The most bytes of images that no LIST has named and that wait for one, decoded. // R3 R8
-const MAX_UNLISTED_BYTES: u64 = 256 * 1024 * 1024;
+/// [`Limits::max_unlisted_bytes`]
+pub(super) const MAX_UNLISTED_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The most images whose last failure is remembered until the planner gives them up. // R3
 const MAX_CAUSES: usize = 10_000;
@@ -42,6 +42,8 @@ pub(super) struct Limits {
     pub(super) max_entries: usize,
     /// Bytes of memory for a catalog. // R3
     pub(super) max_catalog_bytes: usize,
+    /// Decoded bytes of images that no LIST has named and that wait for one. // R3 R8
+    pub(super) max_unlisted_bytes: u64,
 }
 
 /// What a run may do.
@@ -211,6 +213,7 @@ impl Session {
                 max_total_size: None,
                 max_entries: 100,
                 max_catalog_bytes: 100_000,
+                max_unlisted_bytes: 100,
             },
             selection: Arc::new(Selection::all()),
             read_only: false,
@@ -378,7 +381,7 @@ impl Session {
             state.forget_failures(id);
             if state.planner.length(id).is_none() {
                 let bytes = state.unlisted_bytes.saturating_add(length);
-                if bytes > MAX_UNLISTED_BYTES {
+                if bytes > self.limits.max_unlisted_bytes {
                     state.relist = true;
                     return Ok(());
                 }
@@ -474,6 +477,65 @@ mod tests {
 
     use super::*;
     use crate::Options;
+
+    #[test]
+    fn r2_an_image_is_broken_once_each_server_has_sent_it_broken() {
+        let mut state = State::new(Planner::new(Options::new()));
+        let id = ImageId(1);
+        let failures = ["a", "b", "c"].map(|server| state.broken_at(id, (server.into(), 3)));
+        assert_eq!(
+            failures,
+            [
+                FetchFailure::Interrupted,
+                FetchFailure::Interrupted,
+                FetchFailure::Broken
+            ]
+        );
+        assert!(state.suspects.contains_key(&id), "it is requested alone");
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_an_image_that_arrives_after_failures() {
+        let mut state = State::new(Planner::new(Options::new()));
+        let (id, other) = (ImageId(1), ImageId(2));
+        for id in [id, other] {
+            let _ = state.broken_at(id, ("a".into(), 2));
+            state.remember_cause(id, Cause::Fault(ImageFault::Encrypted));
+        }
+        state.forget_failures(id);
+        assert!(state.suspects.keys().eq([&other]));
+        assert!(state.broken_by.keys().eq([&other]));
+        assert!(state.causes.keys().eq([&other]));
+    }
+
+    #[test]
+    fn r3_causes_are_remembered_of_ten_thousand_images() {
+        let mut state = State::new(Planner::new(Options::new()));
+        for n in 0..=10_000 {
+            state.remember_cause(ImageId(n), Cause::Fault(ImageFault::Encrypted));
+        }
+        assert_eq!(state.causes.len(), 10_000);
+        let last = Cause::Fault(ImageFault::TooLarge { limit: 1 });
+        state.remember_cause(ImageId(0), last);
+        assert!(matches!(
+            state.causes[&ImageId(0)],
+            Cause::Fault(ImageFault::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn another_server_or_an_image_that_was_not_kept_asks_for_a_list() {
+        let mut state = State::new(Planner::new(Options::new()));
+        state.begin_list();
+        assert!(!state.wants_list());
+        state.is_other_server = true;
+        assert!(state.wants_list(), "R8");
+        state.begin_list();
+        state.relist = true;
+        assert!(state.wants_list());
+        state.begin_list();
+        assert!(!state.wants_list());
+    }
 
     #[test]
     fn connections_report_their_progress_in_the_order_in_which_it_is_counted() {

@@ -1,6 +1,8 @@
 //! Runs tests, each in a process of its own, with or without a mutant.
 
 use std::collections::HashSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -69,7 +71,10 @@ impl Tests {
     /// A test, how long it takes, and what it reaches; nothing if it fails.
     fn measured(&self, executable: usize, name: &str, target: &Path) -> Option<Test> {
         let log = target.join(format!("mutants/reached-{:?}", std::thread::current().id()));
+        // Some tests run programs as other users.
         let _ = std::fs::remove_file(&log);
+        let file = std::fs::File::create(&log).expect("the target folder can be written");
+        file.set_permissions(Permissions::from_mode(0o666)).expect("the log is ours");
         let start = Instant::now();
         let ended = self.run(executable, name, ("JTP_MUTANT_LOG", &log.to_string_lossy()), MAX_TIME);
         let usual = start.elapsed();

@@ -85,3 +85,40 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_follow_each_other_are_one_step_and_earlier_bytes_stay() {
+        let mut batch = Batch::default();
+        for piece in [&[1; 10][..], &[2; 5], &[], &[3; 100]] {
+            batch.append(piece);
+        }
+        batch.steps.push(Step::Discard);
+        batch.append(&[4]);
+        let (bytes, steps) = batch.parts();
+        let expected = [&[1; 10][..], &[2; 5], &[3; 100], &[4]].concat();
+        assert_eq!(bytes, expected);
+        let [Step::Bytes(115), Step::Discard, Step::Bytes(1)] = steps[..] else {
+            panic!("{} steps", steps.len());
+        };
+        batch.clear();
+        assert!(batch.is_empty() && batch.has_no_bytes());
+    }
+
+    #[test]
+    fn r3_a_batch_is_full_with_256_kib_or_300_steps() {
+        let mut batch = Batch::default();
+        batch.append(&[0; 1000]);
+        let room = u32::try_from(MAX_BYTES - 1000).unwrap();
+        assert!(!batch.is_full(room - 1));
+        assert!(batch.is_full(room));
+        let mut batch = Batch::default();
+        batch.steps.extend((1..MAX_STEPS).map(|_| Step::Discard));
+        assert!(!batch.is_full(0));
+        batch.steps.push(Step::Discard);
+        assert!(batch.is_full(0));
+    }
+}

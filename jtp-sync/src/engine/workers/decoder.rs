@@ -100,3 +100,61 @@ impl Decoder<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jtp_core::{Flags, ImageId};
+    use jtp_store::OutputFolder;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{Options, Planner, SyncEvent};
+
+    /// A session with a folder, in which no image is planned.
+    fn session(max_unlisted_bytes: u64) -> (TempDir, Arc<Session>) {
+        let place = tempfile::tempdir().unwrap();
+        let mut session = Session::of_test(Planner::new(Options::new()), |_: &SyncEvent<'_>| {});
+        session.limits.max_image_size = 1 << 30;
+        session.limits.max_unlisted_bytes = max_unlisted_bytes;
+        session.set_folder(OutputFolder::open(place.path()).unwrap());
+        (place, Arc::new(session))
+    }
+
+    /// Passes a whole image to a decoder.
+    fn decode(session: &Arc<Session>, bytes: &[u8]) -> Result<(), Error> {
+        let (id, length) = (ImageId::of(bytes), u32::try_from(bytes.len()).unwrap());
+        let image = Image::new(id, Flags::from_bits(0), length);
+        let mut batch = Batch::default();
+        batch.steps.push(Step::Begin(image));
+        batch.append(bytes);
+        let (flight, _) = Flight::begin(session, id, None);
+        batch.steps.push(Step::End(flight));
+        Decoder::new(session).process(&mut batch)
+    }
+
+    #[test]
+    fn r3_r8_images_that_no_list_names_are_kept_up_to_a_number_of_bytes() {
+        let (_place, session) = session(100);
+        for image in [&[1; 60][..], &[2; 40]] {
+            decode(&session, image).unwrap();
+        }
+        assert!(!session.state().relist);
+        assert_eq!(session.state().staged.len(), 2);
+        decode(&session, &[3]).unwrap();
+        let state = session.state();
+        assert!(state.relist, "a LIST is to decide about them");
+        assert_eq!(state.staged.len(), 2);
+    }
+
+    #[test]
+    fn at_the_end_of_a_run_what_has_arrived_is_decoded_up_to_32_mib() {
+        let (_place, session) = session(u64::MAX);
+        session.end();
+        decode(&session, &vec![1; MAX_AT_END]).unwrap();
+        assert_eq!(session.state().staged.len(), 1);
+        decode(&session, &vec![2; MAX_AT_END + 1]).unwrap();
+        assert_eq!(session.state().staged.len(), 1);
+    }
+}
