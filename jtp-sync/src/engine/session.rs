@@ -473,7 +473,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::sync::Weak;
 
     use super::*;
     use crate::Options;
@@ -539,19 +539,22 @@ mod tests {
 
     #[test]
     fn connections_report_their_progress_in_the_order_in_which_it_is_counted() {
+        let shared: Arc<OnceLock<Weak<Session>>> = Arc::default();
         let reported = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&reported);
+        let (session, seen) = (Arc::clone(&shared), Arc::clone(&reported));
         let observer = move |event: &SyncEvent<'_>| {
             if let SyncEvent::Progress { bytes } = event {
+                let session = session.get().and_then(Weak::upgrade).unwrap();
+                let is_locked = session.arrived.try_lock().is_err();
+                assert!(is_locked, "others could count and report meanwhile");
                 lock(&seen).push(*bytes);
             }
         };
-        let session = Session::of_test(Planner::new(Options::new()), observer);
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| (0..10_000).for_each(|_| session.progress(1, 0)));
-            }
-        });
-        assert!(lock(&reported).iter().copied().eq(1..=40_000));
+        let session = Arc::new(Session::of_test(Planner::new(Options::new()), observer));
+        shared.set(Arc::downgrade(&session)).unwrap();
+        session.progress(5, 0);
+        session.progress(1, 2);
+        session.emit_arrived();
+        assert_eq!(*lock(&reported), [5, 4, 0]);
     }
 }
