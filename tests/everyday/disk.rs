@@ -201,3 +201,37 @@ fn r8_own_files_that_an_ordinary_user_cannot_read_or_write_stop_no_image() {
         }
     }
 }
+
+#[test]
+fn w9_what_an_ordinary_user_cannot_read_is_named_and_counted_and_stays() {
+    if !geteuid().is_root() {
+        skipped!("only root can run the client as another user");
+        return;
+    }
+    let workdir = library();
+    let server = workdir.server("--no-tls");
+    std::os::unix::fs::chown(workdir.output(), Some(65534), Some(65534)).unwrap();
+    fs::remove_file(obstacle(&workdir)).unwrap();
+    run_as_nobody(&workdir, &server, "").assert_fetched(10, 0);
+    let (closed, mine) = (
+        workdir.output().join("closed"),
+        workdir.output().join("mine.png"),
+    );
+    fs::create_dir(&closed).unwrap();
+    fs::write(closed.join("a.png"), picture(101)).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    fs::write(&mine, picture(102)).unwrap();
+    fs::set_permissions(&mine, Permissions::from_mode(0o600)).unwrap();
+    for (args, count) in [("--check", 2), ("--check --exclude m*", 1)] {
+        let output = run_as_nobody(&workdir, &server, args);
+        for name in ["mine.png", "closed/"] {
+            let warning = format!("warning: cannot read {name}: ");
+            assert!(output.err.contains(&warning), "{output:?}");
+        }
+        let end = format!("; {count} cannot be read\n");
+        assert!(output.err.ends_with(&end), "{args}: {output:?}");
+        assert_eq!(output.code, Some(3), "{args}: {output:?}");
+    }
+    run_as_nobody(&workdir, &server, "--mirror").assert_exit(0);
+    assert!(closed.join("a.png").exists() && mine.exists(), "R8");
+}

@@ -1,12 +1,10 @@
 //! Catalogs and responses that lack something, or contain what nobody asked for.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jtp_kit::Folder;
-use jtp_sync::{Fetch, Options, Reason, SyncEvent};
+use jtp_sync::{Fetch, Options, Reason};
 
 use super::job::Job;
 use super::log::Event;
@@ -248,24 +246,7 @@ fn r8_large_images_that_no_list_names_are_not_stored() {
         }
     });
     let job = Job::of(stub.address).accelerated(10);
-    let most = Arc::new(AtomicU64::new(0));
-    let (measured, path) = (Arc::clone(&most), job.folder.clone());
-    let job = job.reaction(move |event| {
-        if matches!(event, SyncEvent::Progress { .. } | SyncEvent::Listed { .. }) {
-            measured.fetch_max(bytes_in(&path), Ordering::Relaxed);
-        }
-    });
     job.run_ok(World::Tokio);
     job.assert_files(&listed);
     assert_eq!(job.folder.temporaries(), [""; 0], "{}", job.log);
-    // 256 MiB, and images that the threads decode.
-    let most = most.load(Ordering::Relaxed) >> 20;
-    assert!((64..=330).contains(&most), "{most} MiB: R3");
-}
-
-/// The bytes of all files of a folder, with those that are hidden.
-fn bytes_in(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten();
-    let lengths = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
-    lengths.sum()
 }

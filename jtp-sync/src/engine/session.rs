@@ -483,14 +483,8 @@ mod tests {
         let mut state = State::new(Planner::new(Options::new()));
         let id = ImageId(1);
         let failures = ["a", "b", "c"].map(|server| state.broken_at(id, (server.into(), 3)));
-        assert_eq!(
-            failures,
-            [
-                FetchFailure::Interrupted,
-                FetchFailure::Interrupted,
-                FetchFailure::Broken
-            ]
-        );
+        use FetchFailure::{Broken, Interrupted};
+        assert_eq!(failures, [Interrupted, Interrupted, Broken]);
         assert!(state.suspects.contains_key(&id), "it is requested alone");
     }
 
