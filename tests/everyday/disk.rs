@@ -99,6 +99,15 @@ fn r8_an_immutable_file_fails_only_its_image() {
     }
 }
 
+/// Whether the client can be run as another user.
+fn may_be_nobody() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        skipped!("only root can run the client as another user");
+    }
+    is_root
+}
+
 /// Runs the client as the user 65534.
 #[track_caller]
 fn run_as_nobody(workdir: &WorkDir, server: &Process, args: &str) -> Output {
@@ -118,8 +127,7 @@ fn run_as_nobody(workdir: &WorkDir, server: &Process, args: &str) -> Output {
 
 #[test]
 fn r8_another_users_file_in_a_sticky_folder_fails_only_its_image() {
-    if !geteuid().is_root() {
-        skipped!("only root can run the client as another user");
+    if !may_be_nobody() {
         return;
     }
     let workdir = library();
@@ -134,8 +142,7 @@ fn r8_another_users_file_in_a_sticky_folder_fails_only_its_image() {
 
 #[test]
 fn r8_another_users_unreadable_file_in_a_sticky_folder_stays_and_stops_no_image() {
-    if !geteuid().is_root() {
-        skipped!("only root can run the client as another user");
+    if !may_be_nobody() {
         return;
     }
     let workdir = library();
@@ -175,8 +182,7 @@ fn r8_a_read_only_file_is_replaced() {
 
 #[test]
 fn r8_own_files_that_an_ordinary_user_cannot_read_or_write_stop_no_image() {
-    if !geteuid().is_root() {
-        skipped!("only root can run the client as another user");
+    if !may_be_nobody() {
         return;
     }
     let workdir = library();
@@ -204,8 +210,7 @@ fn r8_own_files_that_an_ordinary_user_cannot_read_or_write_stop_no_image() {
 
 #[test]
 fn w9_what_an_ordinary_user_cannot_read_is_named_and_counted_and_stays() {
-    if !geteuid().is_root() {
-        skipped!("only root can run the client as another user");
+    if !may_be_nobody() {
         return;
     }
     let workdir = library();
@@ -213,10 +218,8 @@ fn w9_what_an_ordinary_user_cannot_read_is_named_and_counted_and_stays() {
     std::os::unix::fs::chown(workdir.output(), Some(65534), Some(65534)).unwrap();
     fs::remove_file(obstacle(&workdir)).unwrap();
     run_as_nobody(&workdir, &server, "").assert_fetched(10, 0);
-    let (closed, mine) = (
-        workdir.output().join("closed"),
-        workdir.output().join("mine.png"),
-    );
+    let closed = workdir.output().join("closed");
+    let mine = workdir.output().join("mine.png");
     fs::create_dir(&closed).unwrap();
     fs::write(closed.join("a.png"), picture(101)).unwrap();
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();

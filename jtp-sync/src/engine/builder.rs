@@ -11,7 +11,7 @@ use jtp_driver::{Runtime, ShutdownSignal};
 
 use super::FolderSync;
 use super::event::{Observer, Silent};
-use super::session::{Limits, MAX_UNLISTED_BYTES};
+use super::session::Limits;
 use crate::mirror::MaxDelete;
 use crate::options::Options;
 use crate::selection::Selection;
@@ -55,7 +55,7 @@ impl<R: Runtime> FolderSyncBuilder<R> {
                 max_total_size: None,
                 max_entries: 10_000_000,
                 max_catalog_bytes: 2 << 30,
-                max_unlisted_bytes: MAX_UNLISTED_BYTES,
+                max_unlisted_bytes: 256 << 20,
             },
             max_time: None,
             observer: Arc::new(Silent),

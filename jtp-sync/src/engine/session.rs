@@ -25,9 +25,6 @@ use crate::planner::Planner;
 use crate::selection::Selection;
 use crate::step::{FetchFailure, Received};
 
-/// [`Limits::max_unlisted_bytes`]
-pub(super) const MAX_UNLISTED_BYTES: u64 = 256 * 1024 * 1024;
-
 /// The most images whose last failure is remembered until the planner gives them up. // R3
 const MAX_CAUSES: usize = 10_000;
 
@@ -480,10 +477,10 @@ mod tests {
 
     #[test]
     fn r2_an_image_is_broken_once_each_server_has_sent_it_broken() {
+        use FetchFailure::{Broken, Interrupted};
         let mut state = State::new(Planner::new(Options::new()));
         let id = ImageId(1);
         let failures = ["a", "b", "c"].map(|server| state.broken_at(id, (server.into(), 3)));
-        use FetchFailure::{Broken, Interrupted};
         assert_eq!(failures, [Interrupted, Interrupted, Broken]);
         assert!(state.suspects.contains_key(&id), "it is requested alone");
     }
@@ -511,10 +508,8 @@ mod tests {
         assert_eq!(state.causes.len(), 10_000);
         let last = Cause::Fault(ImageFault::TooLarge { limit: 1 });
         state.remember_cause(ImageId(0), last);
-        assert!(matches!(
-            state.causes[&ImageId(0)],
-            Cause::Fault(ImageFault::TooLarge { .. })
-        ));
+        let cause = &state.causes[&ImageId(0)];
+        assert!(matches!(cause, Cause::Fault(ImageFault::TooLarge { .. })));
     }
 
     #[test]

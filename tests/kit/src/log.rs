@@ -1,3 +1,5 @@
+//! Collects what a test logs.
+
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::sync::Once;
